@@ -1,0 +1,20 @@
+"""AutoGaze (CVPR 2026, arXiv 2603.12254): a network that chooses the patches worth reading."""
+
+from gazepack.autogaze.config import AutoGazeConfig
+from gazepack.autogaze.gaze import AutoGaze, Gaze, GazeStream, frame_budgets
+from gazepack.autogaze.network import AutoGazeNetwork, TeacherForced, fresh_network
+from gazepack.autogaze.weights import Checkpoint, load_checkpoint, save_checkpoint
+
+__all__ = [
+    "AutoGaze",
+    "AutoGazeConfig",
+    "AutoGazeNetwork",
+    "Checkpoint",
+    "Gaze",
+    "GazeStream",
+    "TeacherForced",
+    "frame_budgets",
+    "fresh_network",
+    "load_checkpoint",
+    "save_checkpoint",
+]

@@ -1,0 +1,73 @@
+"""Keys and values of a group of clips that advance at different speeds.
+
+One preallocated block per layer; each row writes behind its own end. What is written behind a row's
+end and not counted (padding of a shorter row, a row that waits for the others) is overwritten later
+and never looked at. It gives up memory: a clip of 16 frames at ratio 0.1 keeps 23 MB in float32,
+twice that at ratio 1.
+
+    legend   B rows  A attention heads  M room for tokens  E numbers in a head  N tokens written now
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gazepack.autogaze.config import DecoderConfig
+
+
+class KeyValueCache:
+    """What a group of rows has seen.
+
+    Args:
+        config: the decoder's shape.
+        num_rows: rows of the group.
+        room: tokens to make room for at once; the cache grows when they are not enough.
+        device: where it lives.
+        dtype: of keys and values.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        *,
+        num_rows: int,
+        room: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._blocks_BAME = [
+            torch.zeros(
+                (num_rows, config.num_attention_heads, room, config.head_size),
+                device=device,
+                dtype=dtype,
+            )
+            for _ in range(2 * config.num_hidden_layers)
+        ]
+        self._rows_B1 = torch.arange(num_rows, device=device)[:, None]
+        self.lengths_B: npt.NDArray[np.int64] = np.zeros(num_rows, dtype=np.int64)
+        """Tokens seen by each row; also the position of its next token."""
+
+    @property
+    def room(self) -> int:
+        """Tokens a row can hold before the cache grows."""
+        return self._blocks_BAME[0].shape[2]
+
+    def reserve(self, room: int) -> None:
+        """Make room for at least `room` tokens a row, keeping what is there."""
+        if room <= self.room:
+            return
+        for number, old_BAME in enumerate(self._blocks_BAME):
+            B, A, _, E = old_BAME.shape
+            new_BAME = old_BAME.new_zeros((B, A, max(room, 2 * self.room), E))
+            new_BAME[:, :, : old_BAME.shape[2]] = old_BAME
+            self._blocks_BAME[number] = new_BAME
+
+    def write(
+        self, layer: int, slots_BN: Tensor, extent: int, keys_BNAE: Tensor, values_BNAE: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values; return all up to `extent`, B x A x M x E each."""
+        keys_BAME, values_BAME = self._blocks_BAME[2 * layer : 2 * layer + 2]
+        keys_BAME[self._rows_B1, :, slots_BN] = keys_BNAE
+        values_BAME[self._rows_B1, :, slots_BN] = values_BNAE
+        return keys_BAME[:, :, :extent], values_BAME[:, :, :extent]

@@ -1,0 +1,255 @@
+"""What the rest of gazepack sees of AutoGaze: pixels in, gazes out.
+
+    legend   B clips  T frames  3 RGB  S side of a tile in pixels  N tokens of a clip
+
+Memory grows with the tokens seen, 23 MB a clip of 16 frames at ratio 0.1 in float32, so a stream
+that never ends needs a new start now and then (packing starts anew at each clip of 16 frames).
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gazepack.autogaze.config import CELLS, AutoGazeConfig
+from gazepack.autogaze.engine import Engine, FrameGaze
+from gazepack.autogaze.network import AutoGazeNetwork
+from gazepack.autogaze.pixels import check_pixels, normalise
+from gazepack.autogaze.threads import map_single_threaded
+from gazepack.autogaze.weights import load_checkpoint
+from gazepack.errors import UsageError
+from gazepack.geometry import CLIP_FRAMES, TILE_TOKENS
+
+ACCELERATOR_ROWS = 32
+"""Rows that go through an accelerator together; on the CPU it is always one (see `engine`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaze:
+    """The tokens chosen in one clip of one tile."""
+
+    ids: npt.NDArray[np.int32]
+    """Chosen tokens, N of `frame * 265 + tile id`: frame by frame, inside a frame in gaze order."""
+    num_each_frame: npt.NDArray[np.int32]
+    """Tokens of each frame, T; at least one each."""
+    loss: npt.NDArray[np.float32]
+    """The predicted loss before each token was added, N, in the model's `loss_unit`."""
+
+
+def frame_budgets(gazing_ratio: float | Sequence[float], num_frames: int) -> tuple[int, ...]:
+    """Return the most tokens each frame may use: max(1, floor(ratio x 265)), product in float32.
+
+    Raises:
+        UsageError: a ratio outside 0..1 (0 excluded), or not one for each frame.
+    """
+    ratios = (
+        [gazing_ratio] * num_frames if isinstance(gazing_ratio, int | float) else list(gazing_ratio)
+    )
+    if len(ratios) != num_frames:
+        raise UsageError(
+            f"{len(ratios)} gazing ratios for {num_frames} frames",
+            remedy="give one number, or one for each frame",
+        )
+    for ratio in ratios:
+        if not 0 < ratio <= 1:
+            raise UsageError(
+                f"gazing ratio {ratio} is not above 0 and at most 1",
+                remedy="0.1 keeps up to a tenth of the 265 patches of a frame",
+            )
+    return tuple(max(1, int(np.float32(ratio) * np.float32(TILE_TOKENS))) for ratio in ratios)
+
+
+class AutoGaze:
+    """AutoGaze, ready to gaze.
+
+    Args:
+        network: the weights; later changes to it are not seen.
+        sha256: of the file they came from; empty for weights that are in no file.
+        device: where to compute, `cpu` or `cuda`.
+        dtype: of weights and activations; float32 gives the recorded results.
+
+    Raises:
+        UsageError: a device that is not there.
+    """
+
+    def __init__(
+        self,
+        network: AutoGazeNetwork,
+        *,
+        sha256: str = "",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.config: AutoGazeConfig = network.config
+        self.sha256 = sha256
+        self.device = _check_device(device)
+        self._engine = Engine(network, device=self.device, dtype=dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_id: str | os.PathLike[str],
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Load a checkpoint of the published layout; see `weights.load_checkpoint`.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, unreachable or does not fit.
+            UsageError: a device that is not there.
+        """
+        device = _check_device(device)
+        checkpoint = load_checkpoint(path_or_hub_id)
+        return cls(checkpoint.network, sha256=checkpoint.sha256, device=device, dtype=dtype)
+
+    def gaze(
+        self,
+        pixels_BT3SS: Tensor,
+        *,
+        gazing_ratio: float | Sequence[float] = 1.0,
+        loss_threshold: float | None = None,
+    ) -> list[Gaze]:
+        """Choose the tokens of each clip; a clip's result does not depend on the others.
+
+        Args:
+            pixels_BT3SS: uint8 RGB, a square tile a clip, any T; sides other than 224 are resized.
+            gazing_ratio: upper bound on tokens per frame as a share of 265; one, or one a frame.
+            loss_threshold: stop gazing at a frame when the predicted loss is at or below it.
+
+        Returns:
+            One `Gaze` for each clip, in order; none for no clips.
+
+        Raises:
+            UsageError: pixels, ratio or threshold that cannot be.
+        """
+        check_pixels(pixels_BT3SS)
+        budgets = frame_budgets(gazing_ratio, pixels_BT3SS.shape[1])
+        check_threshold(loss_threshold)
+        room = sum(budgets) + len(budgets) * CELLS + 2 * self.config.decoder.num_multi_token_pred
+
+        def gaze_group(group_BT3SS: Tensor) -> list[Gaze]:
+            stream = GazeStream(self._engine, num_rows=len(group_BT3SS), room=room)
+            return stream.advance(group_BT3SS, budgets=budgets, loss_threshold=loss_threshold)
+
+        if len(pixels_BT3SS) == 0:
+            groups = []
+        elif self.device.type == "cpu":
+            groups = map_single_threaded(gaze_group, pixels_BT3SS.split(1))
+        else:
+            groups = [gaze_group(group) for group in pixels_BT3SS.split(ACCELERATOR_ROWS)]
+        return [gaze for group in groups for gaze in group]
+
+    def stream(self) -> "GazeStream":
+        """Return the state of a clip that arrives frame by frame."""
+        return GazeStream(self._engine, num_rows=1, room=CLIP_FRAMES * (CELLS + TILE_TOKENS))
+
+
+class GazeStream:
+    """A clip that arrives a few frames at a time; made by `AutoGaze.stream`.
+
+    However the frames are cut into calls, ids and losses are those of the whole clip.
+    """
+
+    def __init__(self, engine: Engine, *, num_rows: int, room: int) -> None:
+        self._engine = engine
+        self._state = engine.start(num_rows, room=room)
+
+    def push(
+        self,
+        pixels_T3SS: Tensor,
+        *,
+        gazing_ratio: float | Sequence[float] = 1.0,
+        loss_threshold: float | None = None,
+    ) -> Gaze:
+        """Gaze at the next T frames; arguments as in `AutoGaze.gaze`, for one clip.
+
+        Returns:
+            The gaze at these T frames; ids count frames from the stream's start.
+
+        Raises:
+            UsageError: pixels, ratio or threshold that cannot be.
+        """
+        pixels_1T3SS = pixels_T3SS[None]
+        check_pixels(pixels_1T3SS)
+        budgets = frame_budgets(gazing_ratio, len(pixels_T3SS))
+        check_threshold(loss_threshold)
+
+        def advance(pixels_1T3SS: Tensor) -> list[Gaze]:
+            return self.advance(pixels_1T3SS, budgets=budgets, loss_threshold=loss_threshold)
+
+        if self._engine.device.type == "cpu":
+            return map_single_threaded(advance, [pixels_1T3SS])[0][0]
+        return advance(pixels_1T3SS)[0]
+
+    def advance(
+        self,
+        pixels_BT3SS: Tensor,
+        *,
+        budgets: tuple[int, ...],
+        loss_threshold: float | None,
+    ) -> list[Gaze]:
+        """Gaze at the next T frames of a group of clips, in the calling thread, arguments unchecked.
+
+        Returns:
+            One `Gaze` of these T frames for each row of the group.
+        """
+        engine, first_frame = self._engine, self._state.num_frames
+        frames = [
+            engine.frame(
+                self._state,
+                normalise(pixels_BT3SS[:, t : t + 1].to(engine.device), dtype=engine.dtype)[:, 0],
+                budget=budget,
+                loss_threshold=loss_threshold,
+            )
+            for t, budget in enumerate(budgets)
+        ]
+        return [
+            _join([rows[row] for rows in frames], first_frame) for row in range(len(pixels_BT3SS))
+        ]
+
+
+def check_threshold(loss_threshold: float | None) -> None:
+    """Refuse a loss threshold that no loss can be compared with.
+
+    Raises:
+        UsageError: it is not a finite number.
+    """
+    if loss_threshold is not None and not math.isfinite(loss_threshold):
+        raise UsageError(
+            f"loss threshold {loss_threshold} is not a finite number",
+            remedy="leave it out to stop at the gazing ratio alone",
+        )
+
+
+def _join(frames: list[FrameGaze], first_frame: int) -> Gaze:
+    """Put the frames of one row together."""
+    ids = [
+        (first_frame + number) * TILE_TOKENS + tile_id
+        for number, frame in enumerate(frames)
+        for tile_id in frame.ids
+    ]
+    return Gaze(
+        ids=np.array(ids, dtype=np.int32),
+        num_each_frame=np.array([len(frame.ids) for frame in frames], dtype=np.int32),
+        loss=np.array([loss for frame in frames for loss in frame.loss], dtype=np.float32),
+    )
+
+
+def _check_device(device: str | torch.device) -> torch.device:
+    """Return the device, refusing one that is not there."""
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {device!r}", remedy="use cpu or cuda") from error
+    if found.type not in {"cpu", "cuda"}:
+        raise UsageError(f"device {found} is not supported", remedy="use cpu or cuda")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {found} is not there", remedy="use --device cpu")
+    return found

@@ -1,0 +1,26 @@
+"""`gazepack failures`: the videos that could not be packed, and why."""
+
+import click
+
+from gazepack.cli.options import as_json, epilog, print_json
+
+
+@click.command(
+    epilog=epilog(
+        "gazepack failures packed/", "gazepack failures packed/ --json | jq -r .failures[].uri"
+    )
+)
+@click.argument("uri")
+@as_json
+def failures(uri: str, as_json: bool) -> None:
+    """List the videos that could not be packed into the dataset at URI."""
+    from gazepack.formats import DatasetDirectory
+
+    rows = DatasetDirectory.open(uri).failures().to_pylist()
+    if as_json:
+        print_json({"failures": rows})
+        return
+    for row in rows:
+        click.echo(f"{row['stage']:<8}{row['message']}")
+    if not rows:
+        click.echo("no failures", err=True)

@@ -1,0 +1,231 @@
+"""`gazepack pack`: videos in, a dataset out."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gazepack.cli.options import SOME_FAILED, Size, as_json, epilog, print_json
+from gazepack.errors import UsageError
+
+_PLACES = {
+    "fps": "sampling.fps",
+    "num_frames": "sampling.num_frames",
+    "start": "start_seconds",
+    "end": "end_seconds",
+    "fit": "fit.fit",
+    "max_tiles": "fit.max_tiles",
+    "thumbnail": "fit.thumbnail",
+    "patch_size": "fit.patch_size",
+    "selector": "selector.name",
+    "model": "selector.model",
+    "gazing_ratio": "selector.gazing_ratio",
+    "loss_threshold": "selector.loss_threshold",
+    "min_psnr": "selector.min_psnr",
+    "seed": "selector.seed",
+    "codec": "codec.name",
+    "quality": "codec.quality",
+    "samples_per_shard": "shards.samples_per_shard",
+    "shard_size": "shards.shard_size",
+    "max_sample_tokens": "shards.max_sample_tokens",
+}
+"""Where each option stands in the settings, and in a --config file."""
+
+
+class Ratios(click.ParamType[float | list[float]]):
+    """One gazing ratio, or several with commas between."""
+
+    name = "ratio[,ratio...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | list[float]:
+        """Read it."""
+        try:
+            ratios = [float(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a number, or numbers with commas between", param, ctx)
+        return ratios if len(ratios) > 1 else ratios[0]
+
+
+@click.command(
+    epilog=epilog(
+        "gazepack pack videos/ --out packed/",
+        "gazepack pack manifest.csv --out s3://bucket/packed --fps 2 --min-psnr 30",
+        "gazepack pack videos/ --out packed/ --selector autogaze --model nvidia/AutoGaze "
+        "--gazing-ratio 0.75 --loss-threshold 0.7",
+    )
+)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--out", required=True, metavar="URI", help="Dataset directory to make or go on with."
+)
+@click.option("--fps", type=float, help="Frames per second of video time.  [default: every frame]")
+@click.option("--num-frames", type=int, help="Frames per video, spread evenly.")
+@click.option("--start", type=float, metavar="SECONDS", help="Where every video starts.")
+@click.option("--end", type=float, metavar="SECONDS", help="Where every video ends.")
+@click.option(
+    "--fit",
+    type=click.Choice(("tiles", "square")),
+    help="Grid of tiles of the closest aspect ratio, or one tile.  [default: tiles]",
+)
+@click.option("--max-tiles", type=int, help="The most tiles of a frame.  [default: 8]")
+@click.option(
+    "--thumbnail", is_flag=True, default=None, help="Also see the whole frame in one tile."
+)
+@click.option("--patch-size", type=int, metavar="PIXELS", help="Side of a patch.  [default: 16]")
+@click.option(
+    "--selector",
+    type=click.Choice(("autogaze", "greedy", "difference", "random", "all")),
+    help="Who chooses the patches.  [default: greedy]",
+)
+@click.option("--model", metavar="PATH|HUB_ID", help="Checkpoint of autogaze.")
+@click.option(
+    "--gazing-ratio",
+    type=Ratios(),
+    help="The most tokens of a frame as a share of 265 a tile; several go frame by frame through a clip.",
+)
+@click.option(
+    "--loss-threshold",
+    type=float,
+    help="autogaze stops at a frame once the loss it predicts is this low.",
+)
+@click.option(
+    "--min-psnr",
+    type=float,
+    metavar="DB",
+    help="Painting error that every frame is topped up to meet.  [default with greedy: 30]",
+)
+@click.option("--seed", type=int, help="Of the random selector.  [default: 0]")
+@click.option(
+    "--codec",
+    type=click.Choice(("jpeg", "zstd")),
+    help="How patches are stored; zstd loses nothing.  [default: jpeg]",
+)
+@click.option("--quality", type=int, help="Of jpeg.  [default: 95]")
+@click.option("--samples-per-shard", type=int, help="The most videos in a shard.  [default: 256]")
+@click.option(
+    "--shard-size",
+    type=Size(),
+    help="The most bytes of source videos behind a shard.  [default: 4GiB]",
+)
+@click.option(
+    "--max-sample-tokens",
+    type=int,
+    help="Where a long video goes on in a further sample.  [default: 65536]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    metavar="TILES",
+    help="Tiles of clips chosen for at once; decides speed and memory only.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--video-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up on a video after this long.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="TOML or JSON file of these settings; options given here go first.",
+)
+@as_json
+def pack(
+    sources: tuple[str, ...],
+    out: str,
+    batch_size: int,
+    device: str,
+    video_timeout: float,
+    config: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Pack videos into a dataset of their patches that matter.
+
+    SOURCE is a video, a folder, a glob, or a manifest (.csv, .jsonl, .parquet) with a column `path` and, if
+    it likes, `id`, `start`, `end` in seconds and columns of its own. Running the same command again goes on
+    where the last one stopped, and does nothing when all is packed.
+    """
+    from gazepack.cli.info import print_summary
+    from gazepack.cli.progress import Progress
+    from gazepack.formats import summarise
+    from gazepack.jobs import PackSettings, Resources, open_run, run_serial
+    from gazepack.selectors import build
+
+    settings = PackSettings.parse(_merge(config, options))
+    device = choose_device(device)
+    selector = build(settings.selector, device=device)
+    run = open_run(sources, out, settings=settings, selector=selector)
+    resources = Resources(device=device, batch_size=batch_size, video_timeout_seconds=video_timeout)
+    with Progress(run) as progress:
+        run_serial(run, resources=resources, report=progress.report)
+    summary = summarise(run.directory)
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(out, summary)
+    if summary["failed"]:
+        click.echo(f"{summary['failed']} videos failed: gazepack failures {out}", err=True)
+        return SOME_FAILED
+    return 0
+
+
+def _merge(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a configuration file with the given options over them."""
+    values: dict[str, Any] = {} if config is None else _read_config(config)
+    for option, value in options.items():
+        if value is None:
+            continue
+        *sections, name = _PLACES[option].split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"{config}: {section!r} is {place!r}, not a table of settings")
+        place[name] = value
+    return values
+
+
+def _read_config(config: Path) -> dict[str, Any]:
+    """Read a TOML or JSON file."""
+    try:
+        text = config.read_text(encoding="utf-8")
+        values = json.loads(text) if config.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"--config {config} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UsageError(f"--config {config} is neither TOML nor JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"--config {config} does not hold a table of settings")
+    return values
+
+
+def choose_device(device: str) -> str:
+    """Return the device to choose on, and say so when `auto` falls back.
+
+    Raises:
+        UsageError: it does not exist.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise UsageError(
+            f"device {device!r} does not exist", remedy="use auto, cpu, cuda or cuda:N"
+        ) from None
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not available):
+        raise UsageError(f"device {device!r} is not to be had here", remedy="use --device cpu")
+    return device

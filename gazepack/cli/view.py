@@ -1,0 +1,90 @@
+"""`gazepack view`: what the gaze saw, as a picture or a film."""
+
+from pathlib import Path
+
+import click
+
+from gazepack.cli.options import as_json, epilog, print_json
+from gazepack.errors import UsageError, VideoError
+
+DEFAULT_FRAMES = 8
+
+
+@click.command(
+    epilog=epilog(
+        "gazepack view packed/ --out gaze.png",
+        "gazepack view packed/ talks/opening.mp4 --out gaze.mp4 --source videos/",
+    )
+)
+@click.argument("uri")
+@click.argument("key", required=False)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.png|.mp4",
+    help="What to write: a sheet of some frames, or a film of all.",
+)
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    help="Where the videos are, if not where they were packed from.",
+)
+@click.option(
+    "--view",
+    "view_name",
+    type=click.Choice(("tiles", "thumbnail")),
+    default="tiles",
+    show_default=True,
+    help="Which view of the sample.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1, max=200),
+    help=f"Frames on the sheet, spread evenly.  [default: {DEFAULT_FRAMES}]",
+)
+@as_json
+def view(
+    uri: str,
+    key: str | None,
+    out: Path,
+    sources: tuple[str, ...],
+    view_name: str,
+    frames: int | None,
+    as_json: bool,
+) -> None:
+    """Show one sample of the dataset at URI: the video, its chosen patches, and what they paint.
+
+    KEY is a sample's key or the video's own id; the first sample if left out. Without the video, which is
+    looked for where it was packed from, the first of the three pictures is missing.
+    """
+    from gazepack.cli.shots import Scene, find_row, find_segment
+    from gazepack.formats import DatasetDirectory
+
+    suffix = out.suffix.lower()
+    if suffix not in (".png", ".mp4"):
+        raise UsageError(f"--out {out} ends in neither .png nor .mp4")
+    if suffix == ".mp4" and frames is not None:
+        raise UsageError(f"--frames {frames} is for .png; a film shows every frame")
+    directory = DatasetDirectory.open(uri)
+    row = find_row(directory, key)
+    scene = Scene.of(directory, row, view_name=view_name)
+    segment = find_segment(directory, row["id"], sources)
+    if segment is None:
+        click.echo("no source in the picture: no list says where the video is", err=True)
+    try:
+        shown = scene.write(out, segment=segment, frames=frames or DEFAULT_FRAMES)
+    except VideoError as error:
+        if sources:
+            raise UsageError(
+                str(error), remedy="name the --source it was packed from, or leave --source out"
+            ) from error
+        click.echo(f"no source in the picture: {error}", err=True)
+        segment = None
+        shown = scene.write(out, segment=None, frames=frames or DEFAULT_FRAMES)
+    if as_json:
+        source = None if segment is None else segment.uri
+        print_json({"out": str(out), "key": row["key"], "frames": shown, "source": source})
+    else:
+        click.echo(f"{out}: {shown} of {row['frames']} frames of {row['id']}")

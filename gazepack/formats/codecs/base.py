@@ -1,0 +1,69 @@
+"""What a patch codec is.
+
+A codec turns N patches into one member of a sample and back. It keeps no state, and a patch's
+decoded pixels depend on that patch alone, so errors measured on a few patches hold wherever those
+patches are stored.
+
+    legend   N  patches      P  side of a patch in pixels      3  red, green, blue
+"""
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gazepack.errors import DatasetError
+
+Patches = npt.NDArray[np.uint8]
+
+
+class Codec(Protocol):
+    """Patches to bytes and back; the bytes are one page of `docs/format.md`, section 5."""
+
+    name: ClassVar[str]
+    """The name users write."""
+    extension: ClassVar[str]
+    """What follows `patches.` in the member's name."""
+    lossless: ClassVar[bool]
+    """Whether decoding gives back every pixel."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the name and every setting, as `dataset.json` stores them."""
+        ...
+
+    def encode(self, patches_NPP3: Patches) -> bytes:
+        """Return the member of N patches; the same patches give the same bytes."""
+        ...
+
+    def decode(self, data: bytes, *, num_patches: int, patch_size: int) -> Patches:
+        """Return uint8 N x P x P x 3, writable.
+
+        Raises:
+            DatasetError: the bytes do not hold exactly `num_patches` patches of that size.
+        """
+        ...
+
+
+def check_patches(patches_NPP3: Patches) -> tuple[int, int]:
+    """Return (N, P) of an array of patches.
+
+    Raises:
+        ValueError: it is not uint8 N x P x P x 3.
+    """
+    shape = patches_NPP3.shape
+    if patches_NPP3.dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+        raise ValueError(
+            f"patches must be uint8 of shape N x P x P x 3, got {patches_NPP3.dtype} {shape}"
+        )
+    return shape[0], shape[1]
+
+
+def no_patches(data: bytes, *, patch_size: int) -> Patches:
+    """Return the empty array that a member of zero bytes stands for.
+
+    Raises:
+        DatasetError: there are bytes although there is no patch.
+    """
+    if data:
+        raise DatasetError(f"{len(data)} bytes are stored for a sample without patches")
+    return np.empty((0, patch_size, patch_size, 3), dtype=np.uint8)

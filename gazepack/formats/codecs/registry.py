@@ -1,0 +1,45 @@
+"""Codecs by name: what users write, and what `dataset.json` stores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gazepack.errors import UsageError
+from gazepack.formats.codecs.base import Codec
+from gazepack.formats.codecs.jpeg import JpegCodec
+from gazepack.formats.codecs.zstd import ZstdCodec
+
+CODECS: Mapping[str, type[ZstdCodec] | type[JpegCodec]] = {
+    codec.name: codec for codec in (ZstdCodec, JpegCodec)
+}
+"""Every codec this gazepack knows."""
+
+
+def codec_from(name: str, **settings: Any) -> Codec:
+    """Return the codec of this name with these settings; the rest are its defaults.
+
+    Raises:
+        UsageError: no such codec, no such setting, or a value it does not have.
+    """
+    codec = CODECS.get(name)
+    if codec is None:
+        raise UsageError(f"codec {name!r} does not exist", remedy=f"use {' or '.join(CODECS)}")
+    known = sorted(codec().settings().keys() - {"name"})
+    for setting in settings:
+        if setting not in known:
+            raise UsageError(
+                f"codec {name!r} has no setting {setting!r}", remedy=f"it has {', '.join(known)}"
+            )
+    return codec(**settings)
+
+
+def codec_from_settings(settings: Mapping[str, Any]) -> Codec:
+    """Return the codec that `Codec.settings()` described.
+
+    Raises:
+        UsageError: as `codec_from`, or there is no name.
+    """
+    rest = {key: value for key, value in settings.items() if key != "name"}
+    name = settings.get("name")
+    if not isinstance(name, str):
+        raise UsageError(f"codec settings {dict(settings)!r} do not name a codec")
+    return codec_from(name, **rest)

@@ -1,0 +1,327 @@
+"""The dataset directory: shards, their indices and failures, committed one shard at a time.
+
+The order of writing is the whole protocol: shard, failures, index. A shard exists from the moment
+its index does; whatever a killed writer left before that moment no reader sees, and the next writer
+of that shard replaces it. Many writers may work in one directory as long as no two have the same
+shard number (and if two do, both write the same bytes).
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+import pyarrow as pa
+
+from gazepack.errors import DatasetError, ProvenanceError, UsageError
+from gazepack.formats.failures import (
+    FAILURES_SCHEMA,
+    Failure,
+    failures_from_bytes,
+    failures_to_bytes,
+)
+from gazepack.formats.index import (
+    INDEX_SCHEMA,
+    SHARD_FIELD,
+    ShardFacts,
+    index_from_bytes,
+    index_to_bytes,
+)
+from gazepack.formats.info import INFO_NAME, DatasetInfo
+from gazepack.formats.record import Sample
+from gazepack.formats.storage import Storage, is_temporary, open_storage
+from gazepack.formats.webdataset import EXTENSION, ShardWriter, sample_from_bytes
+
+__all__ = ["DatasetDirectory", "DatasetInfo", "Failure"]
+
+_INDEX = re.compile(r"index/(\d{6,9})\.parquet")
+_READERS = 8
+"""Index files read at a time: hides the latency of an object store."""
+
+
+class DatasetDirectory:
+    """A dataset on local disk or an object store; make one with `create_or_open` or `open`."""
+
+    def __init__(self, storage: Storage, info: DatasetInfo) -> None:
+        self._storage = storage
+        self._codec = info.make_codec()
+        self.info = info
+
+    @property
+    def uri(self) -> str:
+        """Where it is, as the user wrote it."""
+        return self._storage.uri
+
+    @property
+    def storage(self) -> Storage:
+        """The files below it."""
+        return self._storage
+
+    @classmethod
+    def create_or_open(cls, uri: str, info: DatasetInfo) -> Self:
+        """Open the dataset of these settings, or start it where there is nothing yet.
+
+        Raises:
+            ProvenanceError: there is a dataset of other settings, or something that is no dataset;
+                nothing is touched.
+            DatasetError: its `dataset.json` is damaged.
+            StorageError: the place cannot be read or written.
+        """
+        storage = open_storage(uri)
+        if not storage.exists(INFO_NAME):
+            if not storage.is_empty():
+                raise ProvenanceError(
+                    f"{uri} is not empty and holds no dataset", remedy="choose an empty place"
+                )
+            storage.write_atomic(INFO_NAME, info.to_json())
+        found = cls.open(uri)
+        differences = found.info.differences(info)
+        if differences:
+            raise ProvenanceError(
+                f"{uri} holds a dataset of other settings: {'; '.join(differences)}",
+                remedy="use its settings, or choose another place",
+            )
+        return found
+
+    @classmethod
+    def open(cls, uri: str) -> Self:
+        """Open a dataset to read it.
+
+        Raises:
+            DatasetError: there is none, or its `dataset.json` is damaged.
+            FormatVersionError: a newer gazepack wrote it.
+            StorageError: the place cannot be read.
+        """
+        storage = open_storage(uri)
+        if not storage.exists(INFO_NAME):
+            raise DatasetError(
+                f"{uri} is not a gazepack dataset: it has no {INFO_NAME}",
+                remedy="check the address",
+            )
+        info = DatasetInfo.from_json(storage.read_bytes(INFO_NAME), place=f"{uri}/{INFO_NAME}")
+        return cls(storage, info)
+
+    def shard_name(self, number: int) -> str:
+        """Return the name of a shard below the root.
+
+        Raises:
+            UsageError: the number is negative or has more than nine digits.
+        """
+        return f"shards/{_digits(number)}.{EXTENSION}"
+
+    def index_name(self, number: int) -> str:
+        """Return the name of a shard's index below the root."""
+        return f"index/{_digits(number)}.parquet"
+
+    def failures_name(self, number: int) -> str:
+        """Return the name of a shard's failures below the root."""
+        return f"failures/{_digits(number)}.parquet"
+
+    def committed(self) -> list[int]:
+        """Return the numbers of the shards that exist, ascending; one listing."""
+        matches = (_INDEX.fullmatch(name) for name in self._storage.list("index"))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def is_committed(self, number: int) -> bool:
+        """Return whether a shard exists."""
+        return self._storage.exists(self.index_name(number))
+
+    def index(self, number: int) -> pa.Table:
+        """Return the index of one shard: `INDEX_SCHEMA` with an int64 column `shard` in front.
+
+        Raises:
+            DatasetError: it is missing or damaged.
+        """
+        table, _ = self._read_index(number)
+        shard = pa.array([number] * table.num_rows, type=SHARD_FIELD.type)
+        return table.add_column(0, SHARD_FIELD, shard).replace_schema_metadata(None)
+
+    def shard_facts(self, number: int) -> ShardFacts:
+        """Return what the index says of the shard as a whole.
+
+        Raises:
+            DatasetError: the index is missing or damaged.
+        """
+        return self._read_index(number)[1]
+
+    def _read_index(self, number: int) -> tuple[pa.Table, ShardFacts]:
+        name = self.index_name(number)
+        table, facts = index_from_bytes(self._storage.read_bytes(name), place=name)
+        if facts.name != self.shard_name(number):
+            raise DatasetError(f"it is the index of {facts.name!r}", place=name)
+        return table, facts
+
+    def read_index(self) -> pa.Table:
+        """Return the indices of all shards, one after the other in the order of their numbers.
+
+        Raises:
+            DatasetError: an index is damaged.
+        """
+        with ThreadPoolExecutor(_READERS) as pool:
+            tables = list(pool.map(self.index, self.committed()))
+        empty = pa.schema([SHARD_FIELD, *INDEX_SCHEMA]).empty_table()
+        return pa.concat_tables([empty, *tables])
+
+    def failures(self) -> pa.Table:
+        """Return all failures of committed shards: `FAILURES_SCHEMA`, an int64 `shard` in front.
+
+        Raises:
+            DatasetError: a failures file is damaged.
+        """
+        present = set(self._storage.list("failures"))
+        numbers = [n for n in self.committed() if self.failures_name(n) in present]
+        tables = [pa.schema([SHARD_FIELD, *FAILURES_SCHEMA]).empty_table()]
+        for number in numbers:
+            name = self.failures_name(number)
+            table = failures_from_bytes(self._storage.read_bytes(name), place=name)
+            shard = pa.array([number] * table.num_rows, type=SHARD_FIELD.type)
+            tables.append(table.add_column(0, SHARD_FIELD, shard))
+        return pa.concat_tables(tables)
+
+    def write_shard(
+        self,
+        number: int,
+        samples: Iterable[Sample],
+        failures: Callable[[], Sequence[Failure]] | Sequence[Failure] = (),
+    ) -> pa.Table:
+        """Write and commit one shard; a unit whose videos all failed commits an empty one.
+
+        Args:
+            number: the shard's number.
+            samples: taken one at a time; if this raises, nothing becomes visible and nothing is
+                left.
+            failures: the videos that could not be packed; a function is asked after the last
+                sample.
+
+        Returns:
+            The shard's index, as `index` returns it.
+
+        Raises:
+            UsageError: the shard is committed already, two samples have one key, or a sample has
+                another patch size than the dataset.
+            StorageError: the place cannot be written.
+        """
+        # 1. the shard
+        name = self.shard_name(number)
+        if self.is_committed(number):
+            raise UsageError(f"shard {number} of {self.uri} is committed already")
+        with self._storage.staged(name) as file:
+            writer = ShardWriter(file, self._codec)
+            for sample in self._checked(samples):
+                writer.write(sample)
+            writer.finish()
+        # 2. its failures; those of a killed writer go
+        failed = failures() if callable(failures) else failures
+        if failed:
+            self._storage.write_atomic(self.failures_name(number), failures_to_bytes(failed))
+        else:
+            self._storage.remove(self.failures_name(number))
+        # 3. the index: the commit
+        facts = ShardFacts(name=name, size=writer.size, sha256=writer.sha256, failures=len(failed))
+        self._storage.write_atomic(self.index_name(number), index_to_bytes(writer.rows, facts))
+        return self.index(number)
+
+    def _checked(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """Yield the samples, refusing a key that occurs twice and a foreign patch size."""
+        keys: set[str] = set()
+        for sample in samples:
+            if sample.key in keys:
+                raise UsageError(f"two samples of one shard have the key {sample.key!r}")
+            if sample.patch_size != self.info.patch_size:
+                raise UsageError(
+                    f"sample {sample.key} has patches of {sample.patch_size} px, the dataset of "
+                    f"{self.info.patch_size} px"
+                )
+            keys.add(sample.key)
+            yield sample
+
+    def read_sample(self, row: Mapping[str, Any]) -> Sample:
+        """Return the sample of a row of `index` or `read_index`, by one range read.
+
+        Args:
+            row: a dictionary with shard, key, offset, size, crc32 and members.
+
+        Raises:
+            DatasetError: the shard is missing, or the sample is damaged; names shard, sample and
+                field.
+        """
+        name = self.shard_name(row["shard"])
+        stored = self.read_stored(row)
+        if zlib.crc32(stored) != row["crc32"]:
+            raise DatasetError(
+                "the checksum is wrong: the bytes are not those that were written",
+                place=f"{name}: sample {row['key']}",
+                remedy="restore the shard from a copy, or pack it again",
+            )
+        return sample_from_bytes(
+            stored, row=row, codec=self._codec, patch_size=self.info.patch_size, place=name
+        )
+
+    def read_stored(self, row: Mapping[str, Any]) -> bytes:
+        """Return a sample's bytes in the shard, unchecked."""
+        name = self.shard_name(row["shard"])
+        return self._storage.read_range(name, offset=row["offset"], size=row["size"])
+
+    def iter_samples(self, number: int) -> Iterator[Sample]:
+        """Yield the samples of one shard in their order.
+
+        Raises:
+            DatasetError: the index, the shard or a sample is damaged.
+        """
+        for batch in self.index(number).to_batches(max_chunksize=256):
+            for row in batch.to_pylist():
+                yield self.read_sample(row)
+
+    def leftovers(self) -> list[str]:
+        """Return the names of files below the root that no index names: what killed writers left.
+
+        Only while nobody writes: a shard that is being written has no index yet.
+        """
+        named = {INFO_NAME}
+        for number in self.committed():
+            named |= {
+                self.index_name(number),
+                self.shard_name(number),
+                self.failures_name(number),
+            }
+        return [
+            name
+            for name in self._storage.list()
+            if name not in named and (is_temporary(name) or _is_ours(name))
+        ]
+
+    def remove_leftovers(self) -> list[str]:
+        """Remove what `leftovers` names, and return it."""
+        names = self.leftovers()
+        for name in names:
+            self._storage.remove(name)
+        return names
+
+    def write_run_file(self, name: str, data: bytes) -> None:
+        """Write one of the writer's own papers, `run/NAME`, atomically.
+
+        Raises:
+            UsageError: the name is not safe.
+            StorageError: the place cannot be written.
+        """
+        self._storage.write_atomic(f"run/{name}", data)
+
+    def read_run_file(self, name: str) -> bytes:
+        """Return one of the writer's own papers.
+
+        Raises:
+            DatasetError: it is missing.
+        """
+        return self._storage.read_bytes(f"run/{name}")
+
+
+def _digits(number: int) -> str:
+    if not 0 <= number < 10**9:
+        raise UsageError(f"shard number {number} is not in 0..999999999")
+    return f"{number:06d}"
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a file without an index lies where a writer would have put it."""
+    return name.split("/")[0] in ("shards", "index", "failures") and "/" in name

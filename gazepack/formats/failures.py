@@ -1,0 +1,69 @@
+"""The ledger of what could not be packed: one row a video, in a Parquet file beside the shard.
+
+Text of a failure comes from file systems and decoders and may not be Unicode; bad bytes are kept as
+visible escapes, since a ledger that refuses a row would lose a video.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from gazepack.errors import DatasetError
+from gazepack.formats.index import table_from_bytes, table_to_bytes
+
+FAILURES_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
+    ]
+)
+"""The columns of a failures file; `docs/format.md`, section 7."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A video that could not be packed."""
+
+    id: str
+    """The user's own name of the video."""
+    uri: str
+    """Where it lies."""
+    stage: str
+    """The step that gave up."""
+    error: str
+    """Class name of the error."""
+    message: str
+    """One line for people."""
+    attempts: int
+    """How often it was tried."""
+
+
+def failures_to_bytes(failures: Sequence[Failure]) -> bytes:
+    """Return the failures file."""
+    rows = [
+        {
+            name: value.encode("utf-8", "backslashreplace").decode()
+            if isinstance(value, str)
+            else value
+            for name, value in asdict(failure).items()
+        }
+        for failure in failures
+    ]
+    return table_to_bytes(pa.Table.from_pylist(rows, schema=FAILURES_SCHEMA))
+
+
+def failures_from_bytes(data: bytes, *, place: str) -> pa.Table:
+    """Return the table of a failures file.
+
+    Raises:
+        DatasetError: it is not one.
+    """
+    table = table_from_bytes(data, place=place)
+    if not table.schema.equals(FAILURES_SCHEMA):
+        raise DatasetError("the columns are not those of a failures file", place=place)
+    return table

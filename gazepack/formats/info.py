@@ -1,0 +1,137 @@
+"""What a dataset is: its version, geometry, codec and provenance, in `dataset.json`.
+
+Two datasets are the same when everything but `writer` is equal; only then may one directory hold
+both.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gazepack import __version__
+from gazepack.errors import DatasetError, FormatVersionError
+from gazepack.formats.codecs import Codec, codec_from_settings
+from gazepack.formats.meta import FORMAT_VERSION, canonical_json, describe, parse_json
+from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES, check_patch_size
+
+INFO_NAME = "dataset.json"
+_NOT_COMPARED = frozenset({"writer"})
+
+
+class DatasetInfo(BaseModel):
+    """The content of `dataset.json`; `docs/format.md`, section 2.
+
+    Raises:
+        ValidationError: a value that no dataset can have (a `ValueError`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["gazepack"] = "gazepack"
+    """Says that this is a dataset of ours."""
+    format_version: Literal[1] = 1
+    """The version of the directory."""
+    writer: str = f"gazepack {__version__}"
+    """Who wrote it; not compared."""
+    container: Literal["webdataset"] = "webdataset"
+    """What the shards are."""
+    codec: dict[str, Any]
+    """`Codec.settings()`."""
+    patch_size: int
+    """Side of every patch, in pixels."""
+    clip_frames: int = Field(default=CLIP_FRAMES, ge=1)
+    """Frames after which the canvas starts anew."""
+    scale_sides: tuple[int, ...] = SCALE_SIDES
+    """Patches along one side of a tile, per scale."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Free JSON: selector, sampling, fit, model hash, bounds."""
+
+    @field_validator("codec")
+    @classmethod
+    def _codec_exists(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return codec_from_settings(value).settings()
+
+    @field_validator("patch_size")
+    @classmethod
+    def _patch_size_fits(cls, value: int) -> int:
+        check_patch_size(value)
+        return value
+
+    @field_validator("scale_sides")
+    @classmethod
+    def _known_scales(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if value != SCALE_SIDES:
+            raise ValueError(f"scale sides {list(value)} are not {list(SCALE_SIDES)}")
+        return value
+
+    @field_validator("provenance")
+    @classmethod
+    def _plain_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = json.loads(canonical_json(value))
+        return plain
+
+    def make_codec(self) -> Codec:
+        """Return the codec of the patches."""
+        return codec_from_settings(self.codec)
+
+    def to_json(self) -> bytes:
+        """Return the bytes of `dataset.json`."""
+        text = json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, indent=2, ensure_ascii=False
+        )
+        return f"{text}\n".encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, *, place: str = INFO_NAME) -> Self:
+        """Return the checked content of a `dataset.json`.
+
+        Raises:
+            FormatVersionError: a newer gazepack wrote it.
+            DatasetError: it is damaged, or not ours.
+        """
+        try:
+            value = parse_json(data)
+        except DatasetError as error:
+            raise DatasetError(error.problem, place=place) from error
+        if not isinstance(value, dict) or value.get("format") != "gazepack":
+            raise DatasetError('it does not say "format": "gazepack"', place=place)
+        version = value.get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise FormatVersionError(
+                f"format version {version} is newer than {FORMAT_VERSION}, the newest this "
+                "gazepack knows",
+                place=place,
+                remedy="update gazepack",
+            )
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise DatasetError(describe(error), place=place) from error
+
+    def differences(self, other: Self) -> list[str]:
+        """Return what differs, one line a setting, our value first; `writer` is not compared."""
+        ours, theirs = (
+            info.model_dump(mode="json", exclude=set(_NOT_COMPARED)) for info in (self, other)
+        )
+        return [
+            f"{name}: {mine} in the dataset, {asked} asked"
+            for name, mine, asked in _differing(ours, theirs, "")
+        ]
+
+
+def _differing(mine: Any, asked: Any, name: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (dotted name, one value, other value) of every leaf that differs."""
+    if not (isinstance(mine, dict) and isinstance(asked, dict)):
+        if mine != asked:
+            yield name, repr(mine), repr(asked)
+        return
+    for key in sorted(mine.keys() | asked.keys()):
+        inner = f"{name}.{key}" if name else key
+        if key not in mine:
+            yield inner, "nothing", repr(asked[key])
+        elif key not in asked:
+            yield inner, repr(mine[key]), "nothing"
+        else:
+            yield from _differing(mine[key], asked[key], inner)

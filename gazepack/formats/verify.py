@@ -1,0 +1,156 @@
+"""Looking for damage: everything a shard and its index claim, checked against the bytes.
+
+One pass over the shard, one sample in memory at a time. Every problem is reported, not only the
+first, since the reader of the report wants to know whether one sample or the whole shard is lost.
+"""
+
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gazepack.errors import DatasetError
+from gazepack.formats.dataset import DatasetDirectory
+from gazepack.formats.failures import failures_from_bytes
+from gazepack.formats.index import Member, ShardFacts, index_row, rows_to_table
+from gazepack.formats.record import Sample
+from gazepack.formats.webdataset import END, sample_from_bytes, tar_members
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a dataset."""
+
+    place: str
+    """The file, and the sample and field where known."""
+    problem: str
+    """What is wrong."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}"
+
+
+def verify_shard(directory: DatasetDirectory, number: int) -> list[Problem]:
+    """Return everything that is wrong with a committed shard; nothing when it is whole.
+
+    Checked: size and SHA-256 of the shard, the checksum of each sample, that tar and index agree on
+        every member, that every field and patch decodes, that tokens lie in their grids with a gaze
+        order without gaps, that every number in the index is the one the sample gives, and that the
+        failures are as many as the index says.
+
+    Raises:
+        StorageError: the place cannot be read.
+    """
+    name = directory.shard_name(number)
+    try:
+        rows = directory.index(number).to_pylist()
+        facts = directory.shard_facts(number)
+        size = directory.storage.size(name)
+    except DatasetError as error:
+        return [_from_error(error, directory.index_name(number))]
+    problems: list[Problem] = []
+    sha256 = hashlib.sha256()
+    position = 0
+    for row in rows:
+        place = f"{name}: sample {row['key']}"
+        if row["offset"] != position:
+            problem = f"it starts at byte {row['offset']}, the one before ends at {position}"
+            problems.append(Problem(place=place, problem=problem))
+        position = row["offset"] + row["size"]
+        try:
+            stored = directory.read_stored(row)
+        except DatasetError as error:
+            problems.append(_from_error(error, place))
+            continue
+        sha256.update(stored)
+        problems += _sample(directory, row, stored)
+    problems += _end(directory, number, facts, size=size, position=position, sha256=sha256)
+    for key, count in Counter(row["key"] for row in rows).items():
+        if count > 1:
+            problems.append(Problem(place=f"{name}: sample {key}", problem=f"{count} of this key"))
+    return problems + list(_failures(directory, number, facts))
+
+
+def _from_error(error: DatasetError, place: str) -> Problem:
+    """Return the problem of an error, whose own place is the better one."""
+    if not error.place:
+        return Problem(place=place, problem=error.problem)
+    return Problem(place=error.place, problem=error.problem.removeprefix(f"{error.place}: "))
+
+
+def _end(
+    directory: DatasetDirectory,
+    number: int,
+    facts: ShardFacts,
+    *,
+    size: int,
+    position: int,
+    sha256: "hashlib._Hash",
+) -> Iterator[Problem]:
+    """Check what follows the last sample, the size and the hash; `sha256` has seen all samples."""
+    name = directory.shard_name(number)
+    if size != facts.size:
+        yield Problem(place=name, problem=f"it has {size} bytes, the index says {facts.size}")
+        return
+    if size != position + len(END):
+        yield Problem(place=name, problem=f"it has {size} bytes, its samples end at {position}")
+        return
+    end = directory.storage.read_range(name, offset=position, size=len(END))
+    if end != END:
+        yield Problem(place=name, problem="it does not end in two zero blocks")
+    sha256.update(end)
+    if sha256.hexdigest() != facts.sha256:
+        yield Problem(place=name, problem=f"its SHA-256 is not {facts.sha256}")
+
+
+def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: bytes) -> list[Problem]:
+    """Return what is wrong with one sample."""
+    name = directory.shard_name(row["shard"])
+    place = f"{name}: sample {row['key']}"
+    problems: list[Problem] = []
+    crc32 = zlib.crc32(stored)
+    if crc32 != row["crc32"]:
+        problem = f"its CRC-32 is {crc32:08x}, the index says {row['crc32']:08x}"
+        problems.append(Problem(place=place, problem=problem))
+    listed = [(f"{row['key']}.{m['name']}", m["offset"], m["size"]) for m in row["members"]]
+    try:
+        if tar_members(stored, offset=row["offset"], place=place) != listed:
+            problems.append(Problem(place=place, problem="tar and index list other members"))
+        sample = sample_from_bytes(
+            stored,
+            row=row,
+            codec=directory.info.make_codec(),
+            patch_size=directory.info.patch_size,
+            place=name,
+        )
+    except DatasetError as error:
+        return [*problems, _from_error(error, place)]
+    return problems + list(_row(row, sample, stored, place))
+
+
+def _row(row: Mapping[str, Any], sample: Sample, stored: bytes, place: str) -> Iterator[Problem]:
+    """Compare the index row with the one the sample gives."""
+    members = [Member(**member) for member in row["members"]]
+    rows = [index_row(sample, stored=stored, offset=row["offset"], members=members)]
+    expected = rows_to_table(rows).to_pylist()[0]
+    for column, value in expected.items():
+        if column != "crc32" and row[column] != value:
+            problem = f"the index says {column} {row[column]}, the sample gives {value}"
+            yield Problem(place=place, problem=problem)
+
+
+def _failures(directory: DatasetDirectory, number: int, facts: ShardFacts) -> Iterator[Problem]:
+    """Check that the failures are there, and as many as the index says."""
+    name = directory.failures_name(number)
+    if not facts.failures and not directory.storage.exists(name):
+        return
+    try:
+        table = failures_from_bytes(directory.storage.read_bytes(name), place=name)
+    except DatasetError as error:
+        yield _from_error(error, name)
+        return
+    if table.num_rows != facts.failures:
+        problem = f"{table.num_rows} failures, the index says {facts.failures}"
+        yield Problem(place=name, problem=problem)

@@ -1,0 +1,151 @@
+"""From the selections of a segment's clips to its samples.
+
+A segment is one sample, unless it passes `max_sample_tokens`: then it goes on in further samples, cut between
+clips, where the canvas starts anew anyway. Where it is cut follows from the tokens alone.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gazepack.errors import VideoError
+from gazepack.formats import FORMAT_VERSION, Sample
+from gazepack.geometry import CLIP_FRAMES, Grid
+from gazepack.jobs.clips import Clip
+from gazepack.jobs.sources import Segment
+from gazepack.selectors import Selection
+from gazepack.video import VideoInfo
+
+MAX_FRAMES = 4096 * CLIP_FRAMES - CLIP_FRAMES
+"""The most frames of a sample: a token's frame is 16 bits."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SegmentWork:
+    """What is known of a segment while its clips come back, in any order."""
+
+    segment: Segment
+    info: VideoInfo | None = None
+    views: dict[str, Grid] = field(default_factory=dict)
+    times: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    """Frame times of each clip given out so far."""
+    selections: dict[tuple[int, str], Selection] = field(default_factory=dict)
+    """By clip number and view."""
+    ended: bool = False
+    """Whether the last clip has been given out."""
+    error: VideoError | None = None
+
+    def give(self, clip: Clip) -> None:
+        """Note that a clip was given out."""
+        self.times[clip.number] = clip.times_T
+
+    def take(self, clip: Clip, selection: Selection, *, min_psnr: float | None) -> None:
+        """Note what was chosen of it; a bound that could not be met fails the segment."""
+        if min_psnr is not None and selection.psnr_T.min() < min_psnr and self.error is None:
+            worst = int(selection.psnr_T.argmin())
+            self.error = VideoError(
+                f"{self.segment.uri!r}: frame at {clip.times_T[worst]:g} s reaches "
+                f"{selection.psnr_T[worst]:.2f} dB with every patch, {min_psnr:g} dB were asked",
+                stage="select",
+                remedy="use --codec zstd, which loses nothing, or a lower --min-psnr",
+            )
+        self.selections[clip.number, clip.view] = selection
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more can come."""
+        chosen = len(self.selections) == len(self.times) * len(self.views)
+        return self.ended and (self.error is not None or chosen)
+
+    def samples(self, *, max_tokens: int) -> Iterator[Sample]:
+        """Yield the samples of a complete segment, in order of time."""
+        for window, clips in enumerate(self._windows(max_tokens)):
+            yield self._sample(window, clips)
+
+    def _windows(self, max_tokens: int) -> Iterator[list[int]]:
+        """Cut the clips into runs of at most `max_tokens` tokens, a clip being the least."""
+        run: list[int] = []
+        tokens = 0
+        for number in range(len(self.times)):
+            more = sum(len(self.selections[number, view].frame) for view in self.views)
+            if run and (tokens + more > max_tokens or len(run) * CLIP_FRAMES >= MAX_FRAMES):
+                yield run
+                run, tokens = [], 0
+            run.append(number)
+            tokens += more
+        yield run
+
+    def _sample(self, window: int, clips: Sequence[int]) -> Sample:
+        """Put one run of clips together."""
+        key = self.segment.key if window == 0 else f"{self.segment.key}_w{window:04d}"
+        parts = [
+            (view, clip - clips[0], self.selections[clip, name])
+            for view, name in enumerate(self.views)
+            for clip in clips
+        ]
+        return Sample(
+            key=key,
+            tokens_N6=np.concatenate([_tokens(*part) for part in parts]),
+            loss_N=np.concatenate([part[2].loss for part in parts]).astype(np.float16),
+            patches_NPP3=np.concatenate([part[2].patches_KPP3 for part in parts]),
+            meta=self._meta(key, window, clips),
+        )
+
+    def _meta(self, key: str, window: int, clips: Sequence[int]) -> dict[str, Any]:
+        """Say what the sample is and where it comes from."""
+        assert self.info is not None
+        times = [time for clip in clips for time in self.times[clip]]
+        views = []
+        for name, grid in self.views.items():
+            chosen = [self.selections[clip, name] for clip in clips]
+            view = {
+                "name": name,
+                "rows": grid.rows,
+                "cols": grid.cols,
+                "patch_size": grid.patch_size,
+                "times": times,
+                "tokens": [n for selection in chosen for n in selection.tokens_T.tolist()],
+                "psnr": [round(x, 4) for selection in chosen for x in selection.psnr_T.tolist()],
+                "l1": [round(x, 4) for selection in chosen for x in selection.l1_T.tolist()],
+            }
+            views.append(view)
+        info = self.info
+        return {
+            "format_version": FORMAT_VERSION,
+            "key": key,
+            "id": self.segment.id,
+            "window": window,
+            "first_frame": sum(len(self.times[clip]) for clip in range(clips[0])),
+            "clip_frames": CLIP_FRAMES,
+            "source": {
+                "bytes": self.segment.bytes,
+                "codec": info.codec,
+                "width": info.width,
+                "height": info.height,
+                "display_width": info.display_width,
+                "display_height": info.display_height,
+                "fps": round(info.fps, 6),
+                "duration_seconds": round(info.duration_seconds, 6),
+                "start_seconds": times[0],
+                "end_seconds": times[-1],
+            },
+            "views": views,
+            "user": json.loads(self.segment.user),
+        }
+
+
+def _tokens(view: int, clip: int, selection: Selection) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """Return the tokens of one clip of one view as rows of the format: uint16 N x 6."""
+    count = len(selection.frame)
+    columns = (
+        np.full(count, view, dtype=np.uint16),
+        selection.frame + np.uint16(clip * CLIP_FRAMES),
+        selection.scale,
+        selection.row,
+        selection.col,
+        selection.rank,
+    )
+    return np.stack(columns, axis=1)

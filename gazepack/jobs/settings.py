@@ -1,0 +1,130 @@
+"""Every setting that decides a byte of the output. What only decides speed (workers, device) is not here.
+
+Equal settings over equal sources give equal bytes, so these settings, with the sha256 of the model in place of
+its path, are the provenance in dataset.json: the ground on which a resumed run is accepted or refused.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gazepack.errors import UsageError
+from gazepack.formats import codec_from
+from gazepack.geometry import Grid, choose_grid
+from gazepack.selectors import Selector, SelectorSettings
+from gazepack.video import Sampling, VideoInfo
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FitSettings(_Settings):
+    """How a frame is laid on tiles."""
+
+    fit: Literal["tiles", "square"] = "tiles"
+    """`tiles`: the grid of closest aspect ratio that does not enlarge the video; `square`: one tile."""
+    max_tiles: int = Field(default=8, ge=1, le=256)
+    """The most tiles a frame may have."""
+    thumbnail: bool = False
+    """Whether the whole frame is also seen in one tile, as a second view."""
+    patch_size: int = Field(default=16, ge=4, le=64, multiple_of=2)
+    """Side of every patch, in pixels."""
+
+    def views(self, info: VideoInfo) -> dict[str, Grid]:
+        """Return the name and grid of each view of a video."""
+        height, width = info.display_height, info.display_width
+        p = self.patch_size
+        grid = choose_grid(height, width, fit=self.fit, max_tiles=self.max_tiles, patch_size=p)
+        views = {"tiles": grid}
+        if self.thumbnail:
+            views["thumbnail"] = Grid(rows=1, cols=1, patch_size=p)
+        return views
+
+
+class ShardSettings(_Settings):
+    """Which videos share a file."""
+
+    samples_per_shard: int = Field(default=256, ge=1)
+    """The most segments in a shard."""
+    shard_size: int = Field(default=4 * 2**30, ge=1)
+    """A shard also ends before the *source* files behind it pass this many bytes: it is planned before
+    anything is packed, when packed sizes are unknown."""
+    max_sample_tokens: int = Field(default=65536, ge=1, le=2**18)
+    """A segment that passes this many tokens goes on in a further sample, from the next clip."""
+
+
+class CodecSettings(_Settings):
+    """How patches become bytes."""
+
+    name: Literal["jpeg", "zstd"] = "jpeg"
+    """`jpeg`: 4:4:4, small; `zstd`: lossless."""
+    quality: int | None = Field(default=None, ge=1, le=100)
+    """Of jpeg; 95 unless given."""
+
+    @model_validator(mode="after")
+    def _quality_is_for_jpeg(self) -> Self:
+        if self.quality is not None and self.name != "jpeg":
+            raise ValueError(
+                f"quality {self.quality} is a setting of jpeg, the codec is {self.name}"
+            )
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """Return the codec's own settings as they are."""
+        quality = {} if self.quality is None else {"quality": self.quality}
+        return codec_from(self.name, **quality).settings()
+
+
+class PackSettings(_Settings):
+    """All of them together."""
+
+    sampling: Sampling = Sampling()
+    """Which frames of a video are taken."""
+    start_seconds: float | None = Field(default=None, ge=0)
+    """Where every video starts for which the manifest says nothing."""
+    end_seconds: float | None = Field(default=None, gt=0)
+    """Where every video ends for which the manifest says nothing."""
+    fit: FitSettings = FitSettings()
+    """How frames are laid on tiles."""
+    selector: SelectorSettings = SelectorSettings()
+    """Who chooses, and how well."""
+    codec: CodecSettings = CodecSettings()
+    """How patches become bytes."""
+    shards: ShardSettings = ShardSettings()
+    """Which videos share a file."""
+
+    @model_validator(mode="after")
+    def _starts_before_it_ends(self) -> Self:
+        start, end = self.start_seconds or 0.0, self.end_seconds
+        if end is not None and end <= start:
+            raise ValueError(f"end {end:g} s is not after start {start:g} s")
+        return self
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Return checked settings.
+
+        Raises:
+            UsageError: one line naming the setting, the value and what is allowed.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            value = f" (got {first['input']!r})" if place and first["type"] != "missing" else ""
+            message = first["msg"].removeprefix("Value error, ")
+            raise UsageError(f"{place + ': ' if place else ''}{message}{value}") from None
+
+    def provenance(self, selector: Selector) -> dict[str, Any]:
+        """Return what decides the bytes, as JSON: these settings, with the selector's own account of itself."""
+        values = self.model_dump(mode="json", exclude={"selector", "codec"})
+        chooser = selector.settings()
+        model_sha256 = chooser.pop("model_sha256", None)
+        return {
+            **values,
+            "selector": chooser,
+            "min_psnr": self.selector.min_psnr,
+            "model_sha256": model_sha256,
+        }

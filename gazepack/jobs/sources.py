@@ -1,0 +1,338 @@
+"""What to pack: files, folders, globs and manifests, listed once into one table.
+
+The table is sorted by id, and every decision that follows (which shard, which key) is made from it and
+nothing else, so the order in which a file system lists its files never shows in the output.
+
+An id is a path below the folder that was named, or the manifest's own `id`; a key is an id made safe for
+file names. What cannot be packed for its name alone stays in the table with its `problem`, and goes on
+record with the other failures when its turn comes.
+"""
+
+import csv
+import glob
+import hashlib
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gazepack.errors import SourceError
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .264 .265 .asf .avi .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts .m4v .mkv .mov .mp4 .mpeg "
+    ".mpg .mts .mxf .obu .ogv .ps .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905 (shorter to read)
+)
+"""What is taken from a folder. A file that is named itself is tried whatever its suffix."""
+MANIFEST_SUFFIXES = frozenset((".csv", ".jsonl", ".ndjson", ".parquet"))
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("start_seconds", pa.float64()),
+        pa.field("end_seconds", pa.float64()),
+        pa.field("user", pa.string(), nullable=False),
+        pa.field("problem", pa.string()),
+    ]
+)
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,150}")
+_WINDOW = re.compile(r"_w\d+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One row of the table: a video, or a time range of one."""
+
+    id: str
+    """The user's name for it; unique."""
+    key: str
+    """The id made safe for file names; unique."""
+    uri: str
+    """Where the file is: a local path or an fsspec URI."""
+    bytes: int
+    """Size of the file; 0 if unknown."""
+    start_seconds: float | None = None
+    """Where the segment starts; the start of the video if `None`."""
+    end_seconds: float | None = None
+    """Where the segment ends; the end of the video if `None`."""
+    user: str = "{}"
+    """The manifest's other columns, as a JSON object."""
+    problem: str | None = None
+    """Why it cannot be packed, when its name or row alone says so."""
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Segment":
+        """Read a row of the table."""
+        return cls(**row)
+
+
+def list_sources(sources: Sequence[str]) -> pa.Table:
+    """List files, folders, globs and manifests.
+
+    Args:
+        sources: local paths or URIs. A folder is walked; a glob is expanded; a `.csv`, `.jsonl` or `.parquet`
+            is a manifest with a column `path`, and if it likes `id`, `start`, `end` (seconds) and any others.
+
+    Returns:
+        A table of `SCHEMA`, sorted by id.
+
+    Raises:
+        SourceError: something named does not exist, holds no video or cannot be read; two equal ids.
+    """
+    segments: list[Segment] = []
+    files: list[_File] = []
+    for source in sources:
+        if PurePosixPath(source).suffix.lower() in MANIFEST_SUFFIXES:
+            segments += _read_manifest(source)
+        else:
+            files += _list_files(source)
+    segments += _name_files(files)
+    if not segments:
+        raise SourceError(
+            f"no video in {', '.join(map(repr, sources))}",
+            remedy=f"name files, or folders that hold any of {' '.join(sorted(VIDEO_SUFFIXES))}",
+        )
+    return _table(segments)
+
+
+def _table(segments: list[Segment]) -> pa.Table:
+    """Sort, refuse equal ids, and make the table."""
+    segments.sort(key=lambda segment: segment.id.encode())
+    seen: dict[str, Segment] = {}
+    for segment in segments:
+        other = seen.setdefault(segment.key, segment)
+        if other is not segment:
+            raise SourceError(
+                f"two videos have the id {segment.id!r}: {other.uri!r} and {segment.uri!r}",
+                remedy="give each row its own value in the manifest's column 'id'",
+            )
+    columns = {name: [getattr(segment, name) for segment in segments] for name in SCHEMA.names}
+    return pa.table(columns, schema=SCHEMA)
+
+
+def key_of(video_id: str) -> str:
+    """Return the key of an id: itself if it is safe and looks like no other key, else a slug and a hash."""
+    if _SAFE_ID.fullmatch(video_id) and not _WINDOW.search(video_id):
+        return video_id
+    digest = hashlib.blake2b(video_id.encode(), digest_size=6).hexdigest()
+    stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", video_id)
+    slug = re.sub(r"[^A-Za-z0-9-]+", "-", stem).strip("-")[-80:]
+    return f"{slug}-{digest}" if slug else digest
+
+
+# -------------------------------------------------------------------------------------- files and folders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    uri: str
+    bytes: int
+    root: str
+    """The folder that was named, or the one that a named file lies in."""
+
+
+def _list_files(source: str) -> list[_File]:
+    """List one file, folder or glob."""
+    return _list_remote(source) if "://" in source else _list_local(source)
+
+
+def _list_local(source: str) -> list[_File]:
+    path = Path(source)
+    try:
+        if path.is_dir():
+            found = [_File(uri=str(f), bytes=f.stat().st_size, root=str(path)) for f in _walk(path)]
+            if not found:
+                raise SourceError(
+                    f"folder {source!r} holds no video",
+                    remedy=f"gazepack takes {' '.join(sorted(VIDEO_SUFFIXES))} from folders",
+                )
+            return found
+        matches = (
+            [path]
+            if path.exists()
+            else [
+                Path(m)
+                for m in glob.glob(source, recursive=True)  # noqa: PTH207 (it takes any path)
+            ]
+        )
+        matches = [match for match in matches if match.is_file()]
+        if not matches:
+            raise SourceError(f"{source!r} does not exist", remedy="check the path")
+        return [
+            _File(uri=str(f), bytes=f.stat().st_size, root=str(f.parent)) for f in sorted(matches)
+        ]
+    except OSError as error:
+        raise SourceError(f"{source!r} cannot be listed ({error.strerror})") from error
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent) / name
+            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+                yield path
+
+
+def _list_remote(source: str) -> list[_File]:
+    try:
+        fs, path = fsspec.core.url_to_fs(source)
+        protocol = source.split("://", 1)[0]
+        if glob.has_magic(path) and not fs.exists(path):
+            found = {p: i for p, i in fs.glob(path, detail=True).items() if i["type"] == "file"}
+            root = path[: re.search(r"[*?[]", path).start()].rpartition("/")[0]  # type: ignore[union-attr]
+        elif fs.isfile(path):
+            found, root = {path: fs.info(path)}, path.rpartition("/")[0]
+        else:
+            listed = fs.find(path, detail=True)
+            found = {p: i for p, i in listed.items() if _has_video_suffix(p)}
+            root = path.rstrip("/")
+    except (OSError, ValueError, ImportError) as error:
+        raise SourceError(f"{source!r} cannot be listed ({error})") from error
+    if not found:
+        raise SourceError(
+            f"{source!r} holds no video", remedy="check the address and the credentials"
+        )
+    return [
+        _File(uri=f"{protocol}://{p}", bytes=i.get("size") or 0, root=f"{protocol}://{root}")
+        for p, i in sorted(found.items())
+    ]
+
+
+def _has_video_suffix(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _name_files(files: Iterable[_File]) -> Iterator[Segment]:
+    """Give each file the id that is its path below everything that was named."""
+    unique = {_absolute(file.uri): file for file in files}
+    if not unique:
+        return
+    common = _common_folder([_absolute(file.root) for file in unique.values()])
+    for absolute, file in unique.items():
+        name = absolute[len(common) :].lstrip("/")
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        uri = file.uri.encode("utf-8", "backslashreplace").decode()
+        segment = Segment(id=shown, key=key_of(shown), uri=uri, bytes=file.bytes)
+        if shown != name:
+            segment = replace(segment, problem=f"file name {shown!r} is not UTF-8; rename it")
+        yield segment
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (resolve would follow links)
+
+
+def _common_folder(folders: Sequence[str]) -> str:
+    """Return the longest run of whole path parts that all folders begin with."""
+    parts = zip(*(folder.rstrip("/").split("/") for folder in folders), strict=False)
+    return "/".join(part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts))
+
+
+# ---------------------------------------------------------------------------------------------- manifests
+
+
+def _read_manifest(source: str) -> list[Segment]:
+    """Read the rows of a manifest."""
+    try:
+        with fsspec.open(source, "rb") as file:
+            data = file.read()
+        rows = _parse_manifest(data, PurePosixPath(source).suffix.lower())
+    except (OSError, ValueError, ImportError, csv.Error, pa.ArrowException) as error:
+        raise SourceError(
+            f"manifest {source!r} cannot be read ({error})",
+            remedy="it must be CSV with a header, JSON lines or Parquet, in UTF-8",
+        ) from error
+    if rows and "path" not in rows[0]:
+        raise SourceError(
+            f"manifest {source!r} has no column 'path', only {', '.join(map(repr, rows[0]))}",
+            remedy="name the column with the videos' paths 'path'",
+        )
+    if not rows:
+        raise SourceError(f"manifest {source!r} has no rows")
+    folder = _absolute(source).rpartition("/")[0]
+    return [_manifest_segment(row, folder) for row in rows]
+
+
+def _parse_manifest(data: bytes, suffix: str) -> list[dict[str, Any]]:
+    if suffix == ".parquet":
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data)).to_pylist()
+        return rows
+    text = data.decode("utf-8-sig")
+    if suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if not all(isinstance(line, dict) for line in lines):
+        raise ValueError("a line is not a JSON object")
+    return lines
+
+
+def _manifest_segment(row: dict[str, Any], folder: str) -> Segment:
+    """Turn one row into a segment; what is wrong with it becomes its `problem`."""
+    path, problem = row.get("path"), None
+    if not isinstance(path, str) or not path:
+        path, problem = str(path or ""), "the manifest's row has no path"
+    uri = path
+    if "://" not in path and not os.path.isabs(path):  # noqa: PTH117 (the path may be of another system)
+        uri = f"{folder}/{path}"
+        if ".." in PurePosixPath(path).parts:
+            problem = f"path {path!r} leaves the manifest's folder; write it as an absolute path"
+    times: dict[str, float | None] = {}
+    for column in ("start", "end"):
+        try:
+            times[column] = _seconds(row.get(column))
+        except ValueError:
+            problem = f"column {column!r} holds {row[column]!r}, which is not a number of seconds"
+            times[column] = None
+    start, end = times["start"], times["end"]
+    if problem is None and end is not None and end <= (start or 0.0):
+        problem = f"the manifest says end {end:g} s, which is not after start {start or 0:g} s"
+    given = row.get("id")
+    video_id = str(given) if given not in (None, "") else _range_id(path, start, end)
+    user = {k: v for k, v in row.items() if k not in ("path", "id", "start", "end")}
+    return Segment(
+        id=video_id,
+        key=key_of(video_id),
+        uri=uri,
+        bytes=_local_size(uri),
+        start_seconds=start,
+        end_seconds=end,
+        user=json.dumps(user, sort_keys=True, ensure_ascii=False, default=str),
+        problem=problem,
+    )
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    seconds = float(value)
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError(value)
+    return seconds
+
+
+def _range_id(path: str, start: float | None, end: float | None) -> str:
+    if start is None and end is None:
+        return path
+    return f"{path}#{'' if start is None else f'{start:g}'}-{'' if end is None else f'{end:g}'}"
+
+
+def _local_size(uri: str) -> int:
+    """Return the size of a local file; 0 for a remote one, which is not asked row by row, or a missing one."""
+    try:
+        return 0 if "://" in uri else Path(uri).stat().st_size
+    except (OSError, ValueError):
+        return 0

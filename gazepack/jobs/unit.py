@@ -1,0 +1,201 @@
+"""The work unit: decode the segments of one shard, choose, encode, write, commit.
+
+Clips of all segments share the choosing batches, whatever video they come from; samples are written in the
+order of the listing. Which clips were batched together does not show in the output. A segment that fails
+goes on record and leaves nothing else behind.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gazepack.errors import VideoError
+from gazepack.formats import Codec, DatasetDirectory, Failure, Sample
+from gazepack.geometry import CLIP_FRAMES, Grid
+from gazepack.jobs.clips import Clip, SegmentStart, ahead, clips_of_unit
+from gazepack.jobs.plan import Unit
+from gazepack.jobs.samples import SegmentWork
+from gazepack.jobs.settings import PackSettings
+from gazepack.patches import from_patches, to_patches
+from gazepack.selectors import AsRead, ClipBatch, Selector, choose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What decides speed and nothing else."""
+
+    device: str = "cpu"
+    """Where choosing is done: `cpu`, `cuda`, `cuda:1`, ..."""
+    batch_size: int = 32
+    """Tiles of clips that are chosen for at once."""
+    video_timeout_seconds: float | None = 600.0
+    """How long the decoding of one video may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoDone:
+    """One video of a unit is over."""
+
+    id: str
+    error: VideoError | None
+    """Why it could not be packed, or `None`."""
+    frames: int
+    tokens: int
+    dense_tokens: int
+
+
+Report = Callable[[VideoDone], None]
+
+
+def pack_unit(
+    unit: Unit,
+    directory: DatasetDirectory,
+    *,
+    settings: PackSettings,
+    selector: Selector,
+    codec: Codec,
+    resources: Resources,
+    report: Report,
+) -> None:
+    """Pack one unit and commit its shard.
+
+    Args:
+        unit: what to pack.
+        directory: where to.
+        settings: what decides the bytes.
+        selector: made from `settings.selector`, on `resources.device`.
+        codec: made from `settings.codec`.
+        resources: what decides the speed.
+        report: told of every video as it ends.
+
+    Raises:
+        StorageError: the output cannot be written. Nothing of the unit is visible then.
+    """
+    work = _UnitWork(unit, settings, selector, codec, resources, report)
+    directory.write_shard(unit.number, work.samples(), failures=lambda: work.failures)
+
+
+class _UnitWork:
+    """The segments of a unit on their way through."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        settings: PackSettings,
+        selector: Selector,
+        codec: Codec,
+        resources: Resources,
+        report: Report,
+    ) -> None:
+        self.segments = [SegmentWork(segment=segment) for segment in unit.segments]
+        self.settings, self.selector, self.resources = settings, selector, resources
+        self.report = report
+        self.as_read = None if codec.lossless else _round_trip(codec, settings.fit.patch_size)
+        self.waiting: dict[Grid, list[Clip]] = {}
+        self.failures: list[Failure] = []
+        self._next = 0
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the samples of the unit in the order of its segments."""
+        items = clips_of_unit(
+            [work.segment for work in self.segments],
+            self.settings,
+            timeout_seconds=self.resources.video_timeout_seconds,
+        )
+        for item in ahead(items, depth=4):
+            work = self.segments[item.segment]
+            if isinstance(item, Clip):
+                work.give(item)
+                self.waiting.setdefault(item.grid, []).append(item)
+                self._choose_if_many(item.grid)
+            elif isinstance(item, SegmentStart):
+                work.info, work.views = item.info, item.views
+            else:
+                work.ended, work.error = True, work.error or item.error
+            yield from self._completed()
+        for grid in list(self.waiting):
+            self._choose(grid)
+        yield from self._completed()
+
+    def _choose_if_many(self, grid: Grid) -> None:
+        """Choose for a full batch, or for the fullest one when all together wait for twice as much."""
+        if len(self.waiting[grid]) * grid.num_tiles >= self.resources.batch_size:
+            self._choose(grid)
+        sizes = {g: len(clips) * g.num_tiles for g, clips in self.waiting.items()}
+        if sum(sizes.values()) >= 2 * self.resources.batch_size:
+            self._choose(max(sizes, key=lambda g: sizes[g]))
+
+    def _choose(self, grid: Grid) -> None:
+        """Choose for all waiting clips of one grid."""
+        clips = [clip for clip in self.waiting.pop(grid) if not self.segments[clip.segment].error]
+        if not clips:
+            return
+        frames = torch.zeros(
+            (len(clips), CLIP_FRAMES, 3, grid.height, grid.width), dtype=torch.uint8
+        )
+        for row, clip in enumerate(clips):
+            frames[row, : len(clip.frames_T3HW)] = clip.frames_T3HW
+        names = (f"{self.segments[c.segment].segment.key}/{c.view}/{c.number}" for c in clips)
+        batch = ClipBatch(
+            frames_BT3HW=frames.to(self.resources.device),
+            num_frames=tuple(len(clip.frames_T3HW) for clip in clips),
+            names=tuple(names),
+            grid=grid,
+        )
+        min_psnr = self.settings.selector.min_psnr
+        selections = choose(self.selector, batch, min_psnr=min_psnr, as_read=self.as_read)
+        for clip, selection in zip(clips, selections, strict=True):
+            self.segments[clip.segment].take(clip, selection, min_psnr=min_psnr)
+
+    def _completed(self) -> Iterator[Sample]:
+        """Yield the samples of the segments that are next in line and complete, and let them go."""
+        while self._next < len(self.segments) and self.segments[self._next].complete:
+            work = self.segments[self._next]
+            self._next += 1
+            if work.error is None:
+                yield from work.samples(max_tokens=self.settings.shards.max_sample_tokens)
+            else:
+                self.failures.append(_failure(work))
+            self.report(_done(work))
+            work.selections.clear()
+
+
+def _failure(work: SegmentWork) -> Failure:
+    """Put a failed segment on record."""
+    assert work.error is not None
+    return Failure(
+        id=work.segment.id,
+        uri=work.segment.uri,
+        stage=work.error.stage,
+        error=type(work.error).__name__,
+        message=str(work.error),
+        attempts=1,
+    )
+
+
+def _done(work: SegmentWork) -> VideoDone:
+    """Say how a segment ended."""
+    ok = work.error is None
+    frames = sum(map(len, work.times.values())) if ok else 0
+    return VideoDone(
+        id=work.segment.id,
+        error=work.error,
+        frames=frames,
+        tokens=sum(len(s.frame) for s in work.selections.values()) if ok else 0,
+        dense_tokens=frames * sum(grid.num_dense for grid in work.views.values()),
+    )
+
+
+def _round_trip(codec: Codec, patch_size: int) -> AsRead:
+    """Return what takes a level of a pyramid to what a reader will get of its patches."""
+
+    def as_read(level_N3hw: Tensor) -> Tensor:
+        patches = to_patches(level_N3hw, patch_size)
+        flat = np.ascontiguousarray(patches.cpu().numpy()).reshape(-1, *patches.shape[3:])
+        read = codec.decode(codec.encode(flat), num_patches=len(flat), patch_size=patch_size)
+        return from_patches(torch.from_numpy(read).reshape(patches.shape)).to(level_N3hw.device)
+
+    return as_read

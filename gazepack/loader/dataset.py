@@ -1,0 +1,281 @@
+"""`GazeDataset`: epochs of ragged batches, planned from the index alone.
+
+    dataset = GazeDataset("packed", batch_tokens=65536)
+    for batch in dataset:
+        ...
+
+It is a PyTorch `IterableDataset` whose items are whole batches: use it as it is, or behind
+`DataLoader(dataset, batch_size=None, num_workers=8)`, which gives the same batches in the same
+order. What it gives up: every sample is one range read, so a shuffled epoch over an object store
+wants workers to hide the latency.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike, fspath
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+import torch.distributed
+from torch.utils.data import IterableDataset, get_worker_info
+
+from gazepack.errors import UsageError
+from gazepack.loader.batch import Batch
+from gazepack.loader.catalog import open_catalog
+from gazepack.loader.dials import Dials, parse_scales
+from gazepack.loader.plan import BatchLimit, Plan, plan_steps
+from gazepack.loader.reader import OnError, SampleReader
+from gazepack.loader.shuffle import epoch_order
+from gazepack.loader.state import LoaderState
+
+Uri = str | PathLike[str]
+
+
+class GazeDataset(IterableDataset[Any]):
+    """The batches of one rank.
+
+    Each epoch is a function of (index, seed, epoch, options): a seeded shuffle of all samples, cut
+    into steps; at each step every rank gets one batch, all of nearly the same number of tokens. No
+    sample occurs twice in an epoch and none is lost. Iterating again goes on with the next epoch
+    (without `DataLoader` workers; with them, call `set_epoch` before each epoch, as for PyTorch's
+    samplers).
+
+    Args:
+        uri: folder or URI of a dataset, or a list of them.
+        batch_tokens: most tokens of a batch; a larger sample makes a batch by itself.
+        batch_size: most samples of a batch; give this or `batch_tokens`.
+        shuffle: whether each epoch has an order of its own; otherwise that of the index.
+        seed: of the shuffle, 0 to 2^63 - 1.
+        rank: this process, from 0; found from `torch.distributed` when left out (0 without it).
+        world_size: number of processes; found likewise (1 without it).
+        on_error: `raise`, or `skip` a damaged sample with a warning and a line in
+            `Batch.skipped`.
+        max_tokens_per_frame: keep the first so many tokens of each frame; `Dials` has the details.
+        max_tokens: keep at most so many tokens of each sample, shortening its frames evenly.
+        max_loss: keep tokens that were added while the loss was above this, and rank 0.
+        scales: keep tokens of these scales only.
+        filter: a pyarrow expression on the columns of the index; keeps the rows where it is true.
+        join: a `pyarrow.Table` with a column `key` or `id`; each sample's row is put into
+            `Batch.meta[s]["joined"]`.
+        transform: called with each `Batch`, in the worker; its result is given out instead. It must
+            be a function of a module for workers that are spawned.
+        drop_last: leave out the last step of an epoch when it has fewer samples than there are
+            ranks; otherwise some ranks get an empty batch there.
+
+    Raises:
+        UsageError: an option that cannot be.
+        DatasetError: a dataset is missing or damaged.
+        StorageError: it cannot be read.
+    """
+
+    def __init__(
+        self,
+        uri: Uri | Sequence[Uri],
+        *,
+        batch_tokens: int | None = None,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        on_error: OnError = "raise",
+        max_tokens_per_frame: int | None = None,
+        max_tokens: int | None = None,
+        max_loss: float | None = None,
+        scales: Sequence[int] | None = None,
+        filter: pc.Expression | None = None,
+        join: pa.Table | None = None,
+        transform: Callable[[Batch], Any] | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self._limit = BatchLimit(tokens=batch_tokens, samples=batch_size)
+        self._seed = _whole("seed", seed)
+        self._shuffle = shuffle
+        self._process = _check_process(rank, world_size)
+        if on_error not in get_args(OnError):
+            raise UsageError(f"on_error {on_error!r} is not one of {', '.join(get_args(OnError))}")
+        self._transform = transform
+        self._drop_last = drop_last
+        dials = Dials(
+            max_tokens_per_frame=max_tokens_per_frame,
+            max_tokens=max_tokens,
+            max_loss=max_loss,
+            scales=parse_scales(scales),
+        )
+        uris = [uri] if isinstance(uri, str | PathLike) else list(uri)
+        catalog, index = open_catalog([fspath(u) for u in uris], filter=filter, join=join)
+        self._reader = SampleReader(catalog, dials=dials, on_error=on_error)
+        self._tokens = dials.planned_tokens(index)
+        # (epoch, consumed) where the next iteration starts. In shared memory, since workers that
+        # live on between epochs are copies that would not see `set_epoch`.
+        self._start = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._position = self._state(epoch=0, consumed=0)
+        self._plan: tuple[tuple[int, ...], Plan] | None = None
+
+    # -- size and access ------------------------------------------------------------------------
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of an epoch, on all ranks together."""
+        return len(self._reader.catalog)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of an epoch, on all ranks together; an upper bound with `max_loss` or `scales`."""
+        return int(self._tokens.sum())
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration gives, from 0."""
+        return int(self._start[0])
+
+    def __len__(self) -> int:
+        """Return the number of batches that the next iteration gives, the same on every rank."""
+        return self.plan().num_steps
+
+    def __getitem__(self, key: str) -> Any:
+        """Return the batch of one sample, after dials and transform.
+
+        Raises:
+            KeyError: there is no sample of this key.
+            DatasetError: it is damaged.
+        """
+        position = self._reader.catalog.position(key)
+        return self._finish(self._reader.read(np.array([position])))
+
+    # -- iteration ------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """Return the plan of the next iteration: every batch of every rank, before a byte is read."""
+        epoch, consumed = self._start.tolist()
+        _, world_size = self._rank_and_world()
+        asked = (epoch, consumed, world_size)
+        if self._plan is None or self._plan[0] != asked:
+            order = epoch_order(
+                self.num_samples, seed=self._seed, epoch=epoch, shuffle=self._shuffle
+            )
+            plan = plan_steps(
+                order,
+                self._tokens,
+                limit=self._limit,
+                world_size=world_size,
+                consumed=consumed,
+                drop_last=self._drop_last,
+            )
+            self._plan = (asked, plan)
+        return self._plan[1]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give out this rank's batches from where the dataset stands to the end of the epoch."""
+        epoch, plan = self.epoch, self.plan()
+        rank, _ = self._rank_and_world()
+        worker = get_worker_info()
+        if worker is not None:
+            return self._batches(
+                plan, epoch, rank, range(worker.id, plan.num_steps, worker.num_workers)
+            )
+        self._position = self._state(epoch=epoch, consumed=int(plan.bounds[0]))
+        return self._in_process(plan, epoch, rank)
+
+    def _in_process(self, plan: Plan, epoch: int, rank: int) -> Iterator[Any]:
+        """Give out all batches, keeping count of what was given out."""
+        for step, batch in enumerate(self._batches(plan, epoch, rank, range(plan.num_steps))):
+            self._position = self._state_after(plan, epoch, step)
+            yield batch
+        self._move(epoch=epoch + 1, consumed=0)
+
+    def _batches(self, plan: Plan, epoch: int, rank: int, steps: range) -> Iterator[Any]:
+        for step in steps:
+            state = self._state_after(plan, epoch, step)
+            batch = self._reader.read(plan.samples(step, rank=rank), state=state.model_dump())
+            yield self._finish(batch)
+
+    def _finish(self, batch: Batch) -> Any:
+        return batch if self._transform is None else self._transform(batch)
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration give an epoch from its start.
+
+        A dataset that stands in the middle of just this epoch, after `load_state_dict`, stays
+        there, so that a loop over epochs need not know that it was resumed.
+
+        Raises:
+            UsageError: the epoch is negative.
+        """
+        if _whole("epoch", epoch) != self.epoch:
+            self._move(epoch=epoch, consumed=0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where this iteration stands, after the last batch that was given out.
+
+        With `DataLoader` workers the dataset of the main process cannot know; take `Batch.state` of
+        the last batch you used.
+        """
+        return self._position.model_dump()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make the next iteration go on after a state, also with other ranks, workers or batch sizes.
+
+        Raises:
+            UsageError: it is no state, or one of other samples or another seed.
+        """
+        loaded = LoaderState.from_dict(state)
+        loaded.check_same_order(self._position)
+        self._move(epoch=loaded.epoch, consumed=loaded.consumed)
+
+    def _move(self, *, epoch: int, consumed: int) -> None:
+        self._start.copy_(torch.tensor([epoch, consumed]))
+        self._position = self._state(epoch=epoch, consumed=consumed)
+
+    def _state(self, *, epoch: int, consumed: int) -> LoaderState:
+        return LoaderState(
+            epoch=epoch,
+            consumed=consumed,
+            samples=self.num_samples,
+            seed=self._seed,
+            shuffle=self._shuffle,
+            fingerprint=self._reader.catalog.fingerprint,
+        )
+
+    def _state_after(self, plan: Plan, epoch: int, step: int) -> LoaderState:
+        """Return the state after a step; after the last one, the start of the next epoch."""
+        if step + 1 == plan.num_steps:
+            return self._state(epoch=epoch + 1, consumed=0)
+        return self._state(epoch=epoch, consumed=int(plan.bounds[step + 1]))
+
+    # -- processes ------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A spawned worker has no process group: it is told its rank."""
+        return self.__dict__ | {"_process": self._rank_and_world()}
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        """Return (rank, world size); looked up late, as the process group may be made late."""
+        if self._process is not None:
+            return self._process
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+
+def _check_process(rank: int | None, world_size: int | None) -> tuple[int, int] | None:
+    if rank is None and world_size is None:
+        return None
+    if rank is None or world_size is None:
+        raise UsageError(
+            f"rank is {rank} and world_size is {world_size}", remedy="give both or neither"
+        )
+    if _whole("rank", rank) >= _whole("world_size", world_size):
+        raise UsageError(f"rank {rank} is not below world_size {world_size}")
+    return rank, world_size
+
+
+def _whole(name: str, value: int) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise UsageError(f"{name} {value!r} is not a whole number from 0 to 2^63 - 1")
+    return value

@@ -1,0 +1,136 @@
+"""Dials: cutting every sample to a smaller budget at load time.
+
+Tokens are stored in the order in which they were chosen, so one dataset serves every smaller
+budget. The dials work in a fixed order: `scales` and `max_loss` say which tokens may stay, then
+`max_tokens_per_frame` keeps the first of every frame, then `max_tokens` the first of the sample.
+
+The two budgets are known from the index before a byte is read. How many tokens `scales` and
+`max_loss` remove is not, so with these a batch plan counts an upper bound (`is_exact`): batches
+never exceed their budget, but fill it less well.
+
+    legend   N  tokens of a sample      6  `gazepack.formats.TOKEN_FIELDS`
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gazepack.errors import UsageError
+from gazepack.formats import TOKEN_FIELDS
+from gazepack.geometry import NUM_SCALES
+
+_VIEW, _FRAME, _SCALE, _RANK = (
+    TOKEN_FIELDS.index(name) for name in ("view", "frame", "scale", "rank")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dials:
+    """What to keep of every sample; None turns a dial off.
+
+    Raises:
+        UsageError: a budget below 1, no scale or one that does not exist, a loss that is no number.
+    """
+
+    max_tokens_per_frame: int | None = None
+    """Keep at most so many tokens of each frame of each view: the first in gaze order."""
+    max_tokens: int | None = None
+    """Keep at most so many tokens of the sample: all frames' first ones, then all frames' second
+    ones, and so on; the frames are shortened evenly from their ends."""
+    max_loss: float | None = None
+    """Keep tokens that were added while the loss was above this. Rank 0 of a frame always stays, as
+    in AutoGaze, and so do tokens of unknown loss (NaN)."""
+    scales: tuple[int, ...] | None = None
+    """Keep tokens of these scales only."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens_per_frame", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise UsageError(
+                    f"{name} {value!r} is not a whole number above 0", remedy="leave it out for all"
+                )
+        if self.max_loss is not None and not np.isfinite(self.max_loss):
+            raise UsageError(f"max_loss {self.max_loss!r} is not a number")
+        known = range(NUM_SCALES)
+        if self.scales is not None and (
+            not self.scales or any(type(s) is not int or s not in known for s in self.scales)
+        ):
+            raise UsageError(
+                f"scales {list(self.scales)} are not some of {list(known)}",
+                remedy="0 is the coarsest scale; leave it out for all",
+            )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `planned_tokens` is the number of tokens, not only an upper bound."""
+        return self.max_loss is None and self.scales is None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether every token stays."""
+        return self == Dials()
+
+    def planned_tokens(self, index: pa.Table) -> npt.NDArray[np.int64]:
+        """Return how many tokens each row of an index keeps at most, int64 of shape (rows,).
+
+        Args:
+            index: has the columns `tokens` and `tokens_per_frame`.
+        """
+        tokens: npt.NDArray[np.int64] = index["tokens"].to_numpy().astype(np.int64)
+        if self.max_tokens_per_frame is not None:
+            tokens = _capped_sums(index["tokens_per_frame"], self.max_tokens_per_frame)
+        return tokens if self.max_tokens is None else np.minimum(tokens, self.max_tokens)
+
+    def keep(
+        self, tokens_N6: npt.NDArray[np.uint16], loss_N: npt.NDArray[np.float16]
+    ) -> npt.NDArray[np.int64]:
+        """Return which tokens of a sample stay: ascending positions, int64.
+
+        Args:
+            tokens_N6: columns `TOKEN_FIELDS`, sorted by view, frame and rank.
+            loss_N: the loss before each token was added; NaN where unknown.
+        """
+        keep = np.ones(len(tokens_N6), dtype=bool)
+        if self.scales is not None:
+            keep &= np.isin(tokens_N6[:, _SCALE], self.scales)
+        if self.max_loss is not None:
+            below = loss_N.astype(np.float64) <= self.max_loss  # False where NaN
+            keep &= ~below | (tokens_N6[:, _RANK] == 0)
+        kept = np.flatnonzero(keep)
+        if self.max_tokens_per_frame is not None:
+            kept = kept[place_in_frame(tokens_N6[kept]) < self.max_tokens_per_frame]
+        if self.max_tokens is not None and len(kept) > self.max_tokens:
+            by_place = np.argsort(place_in_frame(tokens_N6[kept]), kind="stable")
+            kept = np.sort(kept[by_place[: self.max_tokens]])
+        return kept
+
+
+def place_in_frame(tokens_N6: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
+    """Return each token's place among those of its view and frame: 0, 1, 2, ..., int64 N."""
+    if not len(tokens_N6):
+        return np.zeros(0, dtype=np.int64)
+    view_frame = tokens_N6[:, [_VIEW, _FRAME]]
+    starts_frame = np.ones(len(tokens_N6), dtype=bool)
+    starts_frame[1:] = (view_frame[1:] != view_frame[:-1]).any(axis=1)
+    positions = np.arange(len(tokens_N6))
+    return positions - np.maximum.accumulate(np.where(starts_frame, positions, 0))
+
+
+def parse_scales(scales: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return the scales ascending, each once, as `Dials` takes them."""
+    return None if scales is None else tuple(sorted(set(scales)))
+
+
+def _capped_sums(lists: pa.ChunkedArray, cap: int) -> npt.NDArray[np.int64]:
+    """Return for each list the sum of its numbers, each capped."""
+    parts = [np.zeros(0, dtype=np.int64)]
+    for chunk in lists.chunks:
+        values = np.minimum(chunk.flatten().to_numpy(), cap).astype(np.int64)
+        ends = np.cumsum(chunk.value_lengths().to_numpy())
+        sums = np.concatenate([[0], np.cumsum(values)])[ends]
+        parts.append(np.diff(sums, prepend=0))
+    return np.concatenate(parts)

@@ -1,0 +1,112 @@
+"""What a selector is given and what it answers.
+
+legend   B  clips in the batch     T  frames of the longest clip (at most 16)     K  tokens
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from gazepack.geometry import Grid, Ints
+
+GazingRatio = float | tuple[float, ...]
+"""The most tokens per tile and frame as a share of 265: for every frame, or for each position in a clip."""
+
+
+def ratio_at(gazing_ratio: GazingRatio, number: int) -> float:
+    """Return the ratio of frame `number` of a clip; the last of several ratios goes on to the clip's end."""
+    if isinstance(gazing_ratio, tuple):
+        return gazing_ratio[min(number, len(gazing_ratio) - 1)]
+    return gazing_ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipBatch:
+    """Clips of one grid, of any videos."""
+
+    frames_BT3HW: Tensor
+    """uint8, fitted to the grid; what lies past a clip's own length is ignored."""
+    num_frames: tuple[int, ...]
+    """How many frames each clip has, 1..16."""
+    names: tuple[str, ...]
+    """A name for each clip that does not depend on its neighbours; seeds randomness."""
+    grid: Grid
+
+    def __len__(self) -> int:
+        return len(self.num_frames)
+
+    def part(self, rows: range) -> "ClipBatch":
+        """Return some clips, one after the other."""
+        at = slice(rows.start, rows.stop)
+        return ClipBatch(
+            frames_BT3HW=self.frames_BT3HW[at],
+            num_frames=self.num_frames[at],
+            names=self.names[at],
+            grid=self.grid,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What a selector wants to see of one frame, in order."""
+
+    choices: Ints
+    """K choices, each tile * 265 + tile id, none twice."""
+    losses: npt.NDArray[np.float32]
+    """K losses, predicted before that token was added, in the selector's unit; NaN where unknown."""
+
+    @classmethod
+    def without_losses(cls, choices: Ints) -> "Proposal":
+        """Propose choices whose loss is unknown."""
+        return cls(choices=choices, losses=np.full(len(choices), np.nan, dtype=np.float32))
+
+
+NOTHING = Proposal.without_losses(np.zeros(0, dtype=np.int64))
+
+
+class Selector(Protocol):
+    """Who chooses. Its answer for a clip must not depend on the clips beside it."""
+
+    @property
+    def name(self) -> str:
+        """One of the names in DESIGN: autogaze, greedy, difference, random, all."""
+
+    @property
+    def stops_at_bound(self) -> bool:
+        """Whether choices are taken one by one only until the frame meets the bound."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides its choices, as JSON: part of a dataset's provenance."""
+
+    def propose(self, clips: ClipBatch) -> Sequence[Sequence[Proposal]]:
+        """Return one proposal for each frame of each clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The tokens chosen for one clip of one view, frame by frame, in gaze order."""
+
+    frame: npt.NDArray[np.uint16]
+    """K, counted from the first frame of the clip; never falls."""
+    scale: npt.NDArray[np.uint16]
+    """K, 0 (coarse) to 3."""
+    row: npt.NDArray[np.uint16]
+    """K, over the whole grid at that scale."""
+    col: npt.NDArray[np.uint16]
+    """K, over the whole grid at that scale."""
+    rank: npt.NDArray[np.uint16]
+    """K, the position in the gaze order of its own tile and frame."""
+    loss: npt.NDArray[np.float32]
+    """K, the loss before the token was added; NaN where unknown."""
+    patches_KPP3: npt.NDArray[np.uint8]
+    """The patches themselves, RGB."""
+    tokens_T: npt.NDArray[np.int64]
+    """Tokens of each frame."""
+    psnr_T: npt.NDArray[np.float64]
+    """Painting error of each frame against the fitted frame, in dB, at most 100."""
+    l1_T: npt.NDArray[np.float64]
+    """Mean absolute painting error of each frame, in 8-bit steps."""

@@ -1,0 +1,46 @@
+"""The ledger of failures."""
+
+import pytest
+
+from gazepack.errors import DatasetError
+from gazepack.formats.failures import Failure, failures_from_bytes, failures_to_bytes
+from gazepack.formats.index import table_to_bytes
+
+FAILURE = Failure(
+    id="a\nb", uri="/x/ü.mp4", stage="open", error="VideoError", message="cut", attempts=2
+)
+
+
+def test_they_come_back():
+    """Every field is a column, in order."""
+    table = failures_from_bytes(failures_to_bytes([FAILURE]), place="f")
+    assert table.to_pylist() == [
+        {
+            "id": "a\nb",
+            "uri": "/x/ü.mp4",
+            "stage": "open",
+            "error": "VideoError",
+            "message": "cut",
+            "attempts": 2,
+        }
+    ]
+
+
+def test_names_that_are_not_unicode_are_kept_visible():
+    """A file name with a bad byte cannot lose its row."""
+    failure = Failure(id="a\udc80", uri="u", stage="open", error="E", message="m", attempts=1)
+    table = failures_from_bytes(failures_to_bytes([failure]), place="f")
+    assert table["id"].to_pylist() == ["a\\udc80"]
+
+
+def test_garbage_is_damage():
+    """What is no Parquet file is a DatasetError with its place."""
+    with pytest.raises(DatasetError, match=r"failures/000000\.parquet: not a readable Parquet"):
+        failures_from_bytes(b"PAR1garbagePAR1", place="failures/000000.parquet")
+
+
+def test_other_columns_are_damage():
+    """A Parquet file of something else is a DatasetError."""
+    table = failures_from_bytes(failures_to_bytes([FAILURE]), place="f").drop(["uri"])
+    with pytest.raises(DatasetError, match="not those of a failures file"):
+        failures_from_bytes(table_to_bytes(table), place="f")

@@ -1,0 +1,80 @@
+"""A reader written from docs/format.md alone: numpy, json, tarfile, zstandard, Pillow; no gazepack."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from PIL import Image
+
+from gazepack.formats import DatasetDirectory, DatasetInfo, codec_from
+
+
+def read_shard(root: Path, number: int):
+    """Yield (key, meta, tokens, loss, patches) of a shard, as the specification says."""
+    info = json.loads((root / "dataset.json").read_bytes())
+    assert (info["format"], info["format_version"]) == ("gazepack", 1)
+    unpack = {"zstd": unpack_zstd, "jpeg": unpack_jpeg}[info["codec"]["name"]]
+    suffix = {"zstd": "patches.zst", "jpeg": "patches.jpg"}[info["codec"]["name"]]
+    samples: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(root / "shards" / f"{number:06d}.tar") as tar:
+        for member in tar:
+            key, field = member.name.split(".", 1)
+            samples.setdefault(key, {})[field] = tar.extractfile(member).read()
+    for key, fields in samples.items():
+        tokens = np.load(io.BytesIO(fields["tokens.npy"]), allow_pickle=False)
+        loss = np.load(io.BytesIO(fields["loss.npy"]), allow_pickle=False)
+        patches = unpack(fields[suffix], len(tokens), info["patch_size"])
+        yield key, json.loads(fields["json"]), tokens, loss, patches
+
+
+def unpack_zstd(data: bytes, n: int, p: int) -> np.ndarray:
+    """Section 5, zstd."""
+    if n == 0:
+        return np.zeros((0, p, p, 3), dtype=np.uint8)
+    x = np.frombuffer(zstandard.ZstdDecompressor().decompress(data), dtype=np.uint8)
+    x = x.reshape(n, 3, p, p).cumsum(2, dtype=np.uint8).cumsum(3, dtype=np.uint8)
+    x[:, 0::2] += x[:, 1:2]
+    return x.transpose(0, 2, 3, 1)
+
+
+def unpack_jpeg(data: bytes, n: int, p: int) -> np.ndarray:
+    """Section 5, jpeg."""
+    if n == 0:
+        return np.zeros((0, p, p, 3), dtype=np.uint8)
+    side = (p + 7) // 8 * 8
+    cols = min(n, max(64, -(-n // (65535 // side))))
+    atlas = np.asarray(Image.open(io.BytesIO(data)))
+    cells = []
+    for i in range(n):
+        row, col = divmod(i, cols)
+        cells.append(atlas[row * side : row * side + p, col * side : col * side + p])
+    return np.stack(cells)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "jpeg"])
+@pytest.mark.parametrize("patch_size", [14, 16])
+def test_the_specification_is_enough(codec, patch_size, tmp_path, make_sample):
+    """The plain reader finds exactly what gazepack finds, also beyond one row of the atlas."""
+    info = DatasetInfo(codec=codec_from(codec).settings(), patch_size=patch_size)
+    dataset = DatasetDirectory.create_or_open(str(tmp_path), info)
+    counts = [(3, 2), (), (16, 16, 16, 16, 9)]
+    dataset.write_shard(
+        0,
+        (
+            make_sample(f"k{i}", tokens=tokens, patch_size=patch_size)
+            for i, tokens in enumerate(counts)
+        ),
+    )
+    found = list(read_shard(tmp_path, 0))
+    assert [sample[0] for sample in found] == ["k0", "k1", "k2"]
+    for (_, meta, tokens, loss, patches), sample in zip(
+        found, dataset.iter_samples(0), strict=True
+    ):
+        assert meta == sample.meta
+        np.testing.assert_array_equal(tokens, sample.tokens_N6)
+        np.testing.assert_array_equal(loss, sample.loss_N)
+        np.testing.assert_array_equal(patches, sample.patches_NPP3)

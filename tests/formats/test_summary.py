@@ -1,0 +1,36 @@
+"""A dataset in numbers."""
+
+from gazepack.formats import Failure, summarise
+
+FAILURE = Failure(id="f", uri="u", stage="open", error="VideoError", message="m", attempts=1)
+
+
+def test_the_numbers_add_up(dataset, make_sample):
+    """Every number is the one that counting the samples gives."""
+    dataset.write_shard(0, [make_sample("a"), make_sample("b", tokens=(2,))], [FAILURE])
+    dataset.write_shard(2, [make_sample("c", tokens=(1, 1))])
+    samples = [*dataset.iter_samples(0), *dataset.iter_samples(2)]
+    tokens = sum(sample.num_tokens for sample in samples)
+    frames = sum(len(sample.meta["views"][0]["times"]) for sample in samples)
+    assert summarise(dataset) == {
+        "format_version": 1,
+        "samples": 3,
+        "videos": 3,
+        "failed": 1,
+        "frames": frames,
+        "tokens": tokens,
+        "dense_tokens": frames * 2 * 196,
+        "reduction": frames * 2 * 196 / tokens,
+        "bytes": sum(dataset.read_index()["size"].to_pylist()),
+        "source_bytes": 3000,
+        "shards": 2,
+        "selector": "greedy",
+        "model_sha256": None,
+        "min_psnr": 30.0,
+    }
+
+
+def test_an_empty_dataset_has_numbers(dataset):
+    """Without samples nothing is divided by zero."""
+    summary = summarise(dataset)
+    assert (summary["samples"], summary["reduction"], summary["min_psnr"]) == (0, None, None)

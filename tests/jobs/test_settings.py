@@ -1,0 +1,44 @@
+"""Impossible settings are refused in one line."""
+
+from typing import Any
+
+import pytest
+
+from gazepack.errors import UsageError
+from gazepack.jobs import PackSettings
+from gazepack.selectors import build
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"selector": {"min_psnr": 99}}, r"min PSNR 99 dB is not from 10 to 60"),
+        (
+            {"selector": {"name": "random", "gazing_ratio": 0}},
+            r"gazing ratio 0 is not above 0 and at most 1",
+        ),
+        ({"fit": {"patch_size": 0}}, r"fit.patch_size: .*greater than or equal to 4 \(got 0\)"),
+        ({"fit": {"patch_size": 15}}, r"fit.patch_size: .*multiple of 2 \(got 15\)"),
+        ({"fit": {"max_tiles": 0}}, r"fit.max_tiles: .* \(got 0\)"),
+        ({"sampling": {"fps": 0}}, r"sampling.fps: .* \(got 0\)"),
+        ({"sampling": {"fps": 1, "num_frames": 2}}, r"fps or num_frames, not both"),
+        ({"start_seconds": 3, "end_seconds": 2}, r"end 2 s is not after start 3 s"),
+        ({"codec": {"name": "zstd", "quality": 90}}, r"quality 90 is a setting of jpeg"),
+        ({"codec": {"quality": 101}}, r"codec.quality: .* \(got 101\)"),
+        ({"colour": "red"}, r"colour: Extra inputs are not permitted"),
+    ],
+)
+def test_impossible_settings_are_refused(values: dict[str, Any], match: str) -> None:
+    """The line names the setting, the value and what is allowed."""
+    with pytest.raises(UsageError, match=match) as caught:
+        PackSettings.parse(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_provenance_tells_settings_apart_and_holds_no_path() -> None:
+    """Provenance is JSON of everything that decides bytes."""
+    plain, other = PackSettings.parse({}), PackSettings.parse({"sampling": {"fps": 2}})
+    accounts = [s.provenance(build(s.selector, device="cpu")) for s in (plain, plain, other)]
+    assert accounts[0] == accounts[1] != accounts[2]
+    assert accounts[0]["selector"] == {"name": "greedy"}
+    assert accounts[0]["min_psnr"] == 30.0

@@ -1,0 +1,208 @@
+"""Listing: what is taken, what it is called, and what is refused."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gazepack.errors import SourceError
+from gazepack.jobs.sources import Segment, key_of, list_sources
+
+
+def touch(path: Path, content: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def rows(*sources: Path | str) -> list[Segment]:
+    return [Segment.from_row(row) for row in list_sources([str(s) for s in sources]).to_pylist()]
+
+
+def test_folder_is_walked_and_sorted_by_id(tmp_path: Path) -> None:
+    """A folder gives its videos at any depth, sorted, named by their path below it; other files are left."""
+    for name in ("b.mp4", "a/z.MKV", "a/b.webm", "notes.txt"):
+        touch(tmp_path / name)
+    assert [s.id for s in rows(tmp_path)] == ["a/b.webm", "a/z.MKV", "b.mp4"]
+
+
+def test_ids_do_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
+    """The same tree under another name has the same ids and keys."""
+    for root in ("one", "two/deeper"):
+        touch(tmp_path / root / "x" / "a.mp4")
+    first, second = rows(tmp_path / "one"), rows(tmp_path / "two/deeper")
+    assert [(s.id, s.key) for s in first] == [(s.id, s.key) for s in second]
+
+
+def test_several_folders_are_named_below_their_common_folder(tmp_path: Path) -> None:
+    """Two folders that hold the same file name give two ids."""
+    touch(tmp_path / "one" / "a.mp4")
+    touch(tmp_path / "two" / "a.mp4")
+    assert [s.id for s in rows(tmp_path / "one", tmp_path / "two")] == ["one/a.mp4", "two/a.mp4"]
+
+
+def test_a_file_named_twice_is_packed_once(tmp_path: Path) -> None:
+    """A folder and a file in it give each file once."""
+    video = touch(tmp_path / "a.mp4")
+    assert len(rows(tmp_path, video)) == 1
+
+
+def test_a_named_file_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
+    """Only folders are filtered by suffix."""
+    assert [s.id for s in rows(touch(tmp_path / "clip.dat"))] == ["clip.dat"]
+
+
+def test_glob_is_expanded(tmp_path: Path) -> None:
+    """A pattern gives what it matches; a file whose name looks like a pattern is itself."""
+    for name in ("a1.mp4", "a2.mp4", "b1.mp4", "c[1].mp4"):
+        touch(tmp_path / name)
+    assert [s.id for s in rows(tmp_path / "a*.mp4")] == ["a1.mp4", "a2.mp4"]
+    assert [s.id for s in rows(tmp_path / "c[1].mp4")] == ["c[1].mp4"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.mp4", "ü–😀.mp4", "new\nline.mp4", "quote'\".mp4", "-rf.mp4"]
+)
+def test_weird_names_get_safe_keys(tmp_path: Path, name: str) -> None:
+    """Any name is kept as id and gives a key of safe characters."""
+    touch(tmp_path / name)
+    (segment,) = rows(tmp_path)
+    assert segment.id == name
+    assert segment.problem is None
+    assert all(c.isascii() and (c.isalnum() or c in "-_") for c in segment.key)
+
+
+def test_name_that_is_not_utf8_is_a_problem_on_record(tmp_path: Path) -> None:
+    """A file whose name no table can hold stays in the listing, with what is wrong."""
+    name = os.fsencode(tmp_path) + b"/bad\xff.mp4"
+    Path(os.fsdecode(name)).write_bytes(b"x")
+    touch(tmp_path / "good.mp4")
+    bad, good = rows(tmp_path)
+    assert bad.problem is not None
+    assert "not UTF-8" in bad.problem
+    assert good.problem is None
+
+
+def test_missing_and_empty_are_refused(tmp_path: Path) -> None:
+    """What does not exist or holds no video is one clear error."""
+    with pytest.raises(SourceError, match="does not exist"):
+        rows(tmp_path / "nowhere")
+    touch(tmp_path / "notes.txt")
+    with pytest.raises(SourceError, match=r"holds no video; gazepack takes .*\.mp4"):
+        rows(tmp_path)
+
+
+def test_keys_are_stable_and_tell_ids_apart() -> None:
+    """A safe id is its own key; others get a slug and a hash; a key never looks like a window of another."""
+    assert key_of("video_001") == "video_001"
+    assert key_of("a/b.mp4") != key_of("a-b.mp4") != key_of("a b.mp4")
+    assert key_of("a/b.mp4").startswith("a-b-")
+    assert key_of("clip_w0001") != "clip_w0001"
+    assert key_of("../../etc/passwd") == key_of("../../etc/passwd")
+    assert "." not in key_of("../../etc/passwd")
+    assert len(key_of("x" * 5000)) < 150
+
+
+MANIFESTS = {
+    "csv": lambda path: path.write_text(
+        "path,id,start,end,caption\na.mp4,one,0,1.5,hello\nb.mp4,two,,,\n"
+    ),
+    "jsonl": lambda path: path.write_text(
+        json.dumps({"path": "a.mp4", "id": "one", "start": 0, "end": 1.5, "caption": "hello"})
+        + "\n\n"
+        + json.dumps({"path": "b.mp4", "id": "two", "caption": ""})
+    ),
+    "parquet": lambda path: pq.write_table(
+        pa.table(
+            {
+                "path": ["a.mp4", "b.mp4"],
+                "id": ["one", "two"],
+                "start": [0.0, None],
+                "end": [1.5, None],
+                "caption": ["hello", ""],
+            }
+        ),
+        path,
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", MANIFESTS)
+def test_manifest_gives_ids_ranges_and_user_columns(tmp_path: Path, suffix: str) -> None:
+    """CSV, JSON lines and Parquet say the same; paths are relative to the manifest."""
+    touch(tmp_path / "a.mp4", b"12345")
+    manifest = tmp_path / f"m.{suffix}"
+    MANIFESTS[suffix](manifest)
+    one, two = rows(manifest)
+    assert (one.id, one.key, one.bytes) == ("one", "one", 5)
+    assert (one.start_seconds, one.end_seconds) == (0.0, 1.5)
+    assert Path(one.uri) == tmp_path / "a.mp4"
+    assert json.loads(one.user) == {"caption": "hello"}
+    assert (two.start_seconds, two.end_seconds) == (None, None)
+
+
+def test_ranges_of_one_video_need_no_ids(tmp_path: Path) -> None:
+    """Without a column id, path and range are the id."""
+    (tmp_path / "m.csv").write_text("path,start,end\na.mp4,0,2\na.mp4,2,4\n")
+    assert [s.id for s in rows(tmp_path / "m.csv")] == ["a.mp4#0-2", "a.mp4#2-4"]
+
+
+def test_equal_ids_are_refused(tmp_path: Path) -> None:
+    """Two rows of one id cannot both be packed."""
+    (tmp_path / "m.csv").write_text("path,id\na.mp4,x\nb.mp4,x\n")
+    with pytest.raises(SourceError, match=r"two videos have the id 'x'.*column 'id'"):
+        rows(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("file,id\na.mp4,x\n", "no column 'path', only 'file', 'id'"),
+        ("path\n", "has no rows"),
+        ('path\n"a.mp4\n', "cannot be read"),
+    ],
+)
+def test_unreadable_manifest_is_refused(tmp_path: Path, content: str, match: str) -> None:
+    """A manifest that cannot be used is one line that says why."""
+    (tmp_path / "m.csv").write_text(content)
+    with pytest.raises(SourceError, match=match):
+        rows(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"{", b"[1]"])
+def test_broken_json_lines_are_refused(tmp_path: Path, data: bytes) -> None:
+    """Not UTF-8, not JSON, not an object."""
+    touch(tmp_path / "m.jsonl", data)
+    with pytest.raises(SourceError, match="cannot be read"):
+        rows(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("row", "match"),
+    [
+        ("../secret.mp4,x,,", "leaves the manifest's folder"),
+        (",x,,", "no path"),
+        ("a.mp4,x,nan,", "'start' holds 'nan'"),
+        ("a.mp4,x,-1,", "'start' holds '-1'"),
+        ("a.mp4,x,2,1", "end 1 s, which is not after start 2 s"),
+    ],
+)
+def test_bad_rows_are_problems_on_record(tmp_path: Path, row: str, match: str) -> None:
+    """A row that cannot be packed does not stop the others."""
+    (tmp_path / "m.csv").write_text(f"path,id,start,end\ngood.mp4,a,,\n{row}\n")
+    good, bad = rows(tmp_path / "m.csv")
+    assert good.problem is None
+    assert bad.problem is not None
+    assert match in bad.problem
+
+
+def test_remote_folder_is_listed(tmp_path: Path) -> None:
+    """Any fsspec URI can be listed, with the same ids as the local folder."""
+    touch(tmp_path / "x" / "a.mp4", b"123")
+    remote = rows(f"file://{tmp_path}")
+    local = rows(tmp_path)
+    assert [(s.id, s.key, s.bytes) for s in remote] == [(s.id, s.key, s.bytes) for s in local]
+    assert remote[0].uri.startswith("file://")

@@ -1,0 +1,136 @@
+"""Cutting samples at load time."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gazepack.errors import UsageError
+from gazepack.formats import Sample
+from gazepack.loader.dials import Dials, parse_scales, place_in_frame
+
+
+def index_of(counts: Sequence[Sequence[int]], *, chunks: int = 1) -> pa.Table:
+    """Return the columns of an index that planning needs, in some chunks."""
+    tables = []
+    for chunk in range(chunks):
+        part = list(counts[chunk::chunks])
+        tables.append(
+            pa.table(
+                {
+                    "tokens": pa.array([sum(c) for c in part], pa.int64()),
+                    "tokens_per_frame": pa.array(part, pa.list_(pa.uint16())),
+                }
+            )
+        )
+    return pa.concat_tables(tables)
+
+
+def plain_keep(dials: Dials, sample: Sample) -> list[int]:
+    """What stays, token by token: the slow, obviously right twin."""
+    kept = []
+    for i, (token, loss) in enumerate(zip(sample.tokens_N6, sample.loss_N, strict=True)):
+        _, _, scale, _, _, rank = token.tolist()
+        if dials.scales is not None and scale not in dials.scales:
+            continue
+        if dials.max_loss is not None and float(loss) <= dials.max_loss and rank != 0:
+            continue
+        kept.append(i)
+    places: dict[tuple[int, int], int] = {}
+    numbered = []
+    for i in kept:
+        frame = (int(sample.tokens_N6[i, 0]), int(sample.tokens_N6[i, 1]))
+        numbered.append((places.get(frame, 0), i))
+        places[frame] = places.get(frame, 0) + 1
+    if dials.max_tokens_per_frame is not None:
+        numbered = [(place, i) for place, i in numbered if place < dials.max_tokens_per_frame]
+    if dials.max_tokens is not None:
+        numbered = sorted(numbered)[: dials.max_tokens]
+    return sorted(i for _, i in numbered)
+
+
+options = st.fixed_dictionaries(
+    {
+        "max_tokens_per_frame": st.none() | st.integers(1, 12),
+        "max_tokens": st.none() | st.integers(1, 25),
+        "max_loss": st.none() | st.floats(0, 1),
+        "scales": st.none() | st.sets(st.integers(0, 3), min_size=1).map(parse_scales),
+    }
+)
+counts = st.lists(st.integers(0, 15), max_size=5)
+
+
+@given(options=options, counts=counts)
+def test_dials_keep_what_a_plain_loop_keeps(
+    make_sample: Callable[..., Sample], options: dict[str, Any], counts: list[int]
+) -> None:
+    """`keep` is the loop over tokens, and never more than was planned; equal where exact."""
+    dials, sample = Dials(**options), make_sample("k", tokens=counts)
+    kept = dials.keep(sample.tokens_N6, sample.loss_N)
+    assert kept.tolist() == plain_keep(dials, sample)
+    planned = dials.planned_tokens(index_of([counts]))[0]
+    assert len(kept) <= planned
+    assert not dials.is_exact or len(kept) == planned
+    assert not dials.is_off or len(kept) == sample.num_tokens
+
+
+def test_tokens_of_equal_rank_are_cut_in_storage_order() -> None:
+    """A budget holds per frame also where several tiles give tokens of one rank."""
+    tokens_N6 = np.array([(0, 0, 3, 0, c, rank) for rank in (0, 1) for c in (0, 14)], np.uint16)
+    dials = Dials(max_tokens_per_frame=3)
+    assert dials.keep(tokens_N6, np.zeros(4, np.float16)).tolist() == [0, 1, 2]
+
+
+def test_max_loss_keeps_the_first_of_every_frame_and_unknown_losses() -> None:
+    """Rank 0 and NaN stay under the strictest bound."""
+    tokens_N6 = np.array([(0, f, 3, 0, r, r) for f in (0, 1) for r in (0, 1, 2)], np.uint16)
+    loss_N = np.array([0.5, 0.4, np.nan, 0.2, 0.9, 0.1], np.float16)
+    assert Dials(max_loss=0.6).keep(tokens_N6, loss_N).tolist() == [0, 2, 3, 4]
+
+
+def test_max_tokens_shortens_frames_evenly() -> None:
+    """Seven tokens of frames of 1, 5 and 5 leave 1, 3 and 3."""
+    counts = [1, 5, 5]
+    tokens_N6 = np.array(
+        [(0, f, 3, 0, r, r) for f, n in enumerate(counts) for r in range(n)], np.uint16
+    )
+    kept = Dials(max_tokens=7).keep(tokens_N6, np.zeros(11, np.float16))
+    assert np.bincount(tokens_N6[kept, 1]).tolist() == [1, 3, 3]
+    assert kept.tolist() == sorted(kept.tolist())
+
+
+@given(counts=st.lists(counts, max_size=12), chunks=st.integers(1, 3), cap=st.integers(1, 20))
+def test_planned_tokens_are_sums_of_capped_frames(
+    counts: list[list[int]], chunks: int, cap: int
+) -> None:
+    """The index alone tells the exact count under a budget a frame, in any chunking."""
+    index = index_of(counts, chunks=chunks)
+    expected = [sum(min(n, cap) for n in c) for c in index["tokens_per_frame"].to_pylist()]
+    assert Dials(max_tokens_per_frame=cap).planned_tokens(index).tolist() == expected
+
+
+def test_place_in_frame_starts_anew_in_each_view_and_frame() -> None:
+    """Frame 0 of another view is another frame."""
+    tokens_N6 = np.array([(0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 2)], np.uint16)
+    tokens_N6 = np.hstack([tokens_N6, np.zeros((6, 4), np.uint16)])
+    assert place_in_frame(tokens_N6).tolist() == [0, 1, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens 0 is not a whole number above 0"),
+        ({"max_tokens_per_frame": 1.5}, "max_tokens_per_frame 1.5 is not a whole number"),
+        ({"max_loss": float("nan")}, "max_loss nan is not a number"),
+        ({"scales": (4,)}, r"scales \[4\] are not some of \[0, 1, 2, 3\]"),
+        ({"scales": ()}, r"scales \[\] are not some of"),
+    ],
+)
+def test_impossible_dials_are_refused(options: dict[str, Any], message: str) -> None:
+    """A dial that can keep nothing, or that does not exist, is refused."""
+    with pytest.raises(UsageError, match=message):
+        Dials(**options)
