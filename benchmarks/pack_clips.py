@@ -3,8 +3,8 @@
     python benchmarks/pack_clips.py CLIPS/val CLIPS/holdout CLIPS/odd --work DIR --table docs/results/clips.md
 
 Each folder is packed with `gazepack pack --min-psnr 30` into its own dataset below DIR and checked with
-`gazepack verify --source`; the table has a row for each clip: tokens, dense tokens, reduction, bytes against source
-bytes, the worst frame's PSNR, or why it could not be packed. Options after `--` go to `gazepack pack`.
+`gazepack verify --source`; the table has a row for each clip: tokens, dense tokens, reduction, bytes against
+source bytes, the worst frame's PSNR, or why it could not be packed. Options after `--` go to `gazepack pack`.
 """
 
 import argparse

@@ -71,7 +71,8 @@ def pane_size(grid: Grid) -> tuple[int, int]:
     if longest <= MAX_PANE:
         factor = MAX_PANE // longest
         return grid.height * factor, grid.width * factor
-    return tuple(max(1, round(side * MAX_PANE / longest)) for side in (grid.height, grid.width))  # type: ignore[return-value]  # two sides in, two out
+    height, width = (round(side * MAX_PANE / longest) for side in (grid.height, grid.width))
+    return max(1, height), max(1, width)
 
 
 def scaled(picture_HW3: Pixels, grid: Grid) -> Pixels:

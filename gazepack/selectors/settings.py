@@ -4,6 +4,7 @@ An option that the named selector would not look at is refused: a run that silen
 would only be noticed after the bill.
 """
 
+import math
 from typing import Any, Literal, Self
 
 import torch
@@ -72,9 +73,9 @@ class SelectorSettings(BaseModel):
     @field_validator("loss_threshold")
     @classmethod
     def _threshold_is_a_loss(cls, value: float | None) -> float | None:
-        if value is not None and not 0 <= value < float("inf"):
+        if value is not None and not math.isfinite(value):
             raise UsageError(
-                f"loss threshold {value:g} is not a finite number from 0",
+                f"loss threshold {value:g} is not a finite number",
                 remedy="give a loss in the model's unit; the published model was evaluated at 0.6 to 0.8",
             )
         return value

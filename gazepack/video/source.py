@@ -20,7 +20,6 @@ from typing import BinaryIO
 
 import av
 import av.container
-import av.error
 import av.video
 import fsspec
 
@@ -43,7 +42,6 @@ FORMATS = (
 
 _LFS_HEAD = b"version https://git-lfs"
 _HEAD_BYTES = 64
-_FAULTS = (av.error.FFmpegError, OSError, EOFError, ValueError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +102,16 @@ class Deadline:
 
 @contextmanager
 def faults(name: str, stage: Stage) -> Iterator[None]:
-    """Turn what PyAV, libav and the file raise into a `VideoError` that names the file."""
+    """Turn what PyAV, libav and the file raise into a `VideoError` that names the file.
+
+    Everything is caught: storage clients behind fsspec have exceptions of their own, and one file must
+    not end a run. Keep the block to calls of theirs.
+    """
     try:
         yield
     except VideoError:
         raise
-    except _FAULTS as fault:
+    except Exception as fault:
         reason = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
         verb = "cannot be opened" if stage == "open" else "cannot be decoded"
         raise VideoError(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -300,6 +301,20 @@ def test_a_missing_video_leaves_out_the_first_pane(
     less, more = (read_picture(tmp_path / name) for name in ("less.png", "more.png"))
     assert less.shape[0] < more.shape[0]
     assert less.shape[1] == more.shape[1]
+
+
+def test_a_dataset_without_its_listing_is_shown_without_the_source(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A copy that lacks `run/` knows no source: two panes, a line on stderr, and `source` null in JSON."""
+    copy = shutil.copytree(
+        place / "packed", tmp_path / "copy", ignore=shutil.ignore_patterns("run")
+    )
+    capfd.readouterr()
+    assert run(["view", str(copy), "--out", str(tmp_path / "x.png"), "--json"]) == 0
+    said, complaints = capfd.readouterr()
+    assert json.loads(said)["source"] is None
+    assert complaints == "no source in the picture: no list says where the video is\n"
 
 
 def test_a_changed_video_is_not_shown_as_the_source(place: Path, tmp_path: Path) -> None:

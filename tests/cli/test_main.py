@@ -1,0 +1,97 @@
+"""The program as a whole: how it starts, what it imports, how it leaves."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gazepack import __version__
+from gazepack.cli.main import cli, run
+
+HEAVY = ("torch", "ray", "pyarrow", "numpy", "av", "pydantic")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["pack", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    """`--help` answers without importing what takes a second to import."""
+    code = (
+        "import sys\n"
+        "from gazepack.cli.main import run\n"
+        f"code = run({arguments!r})\n"
+        f"print('heavy:', sorted(set({HEAVY!r}) & set(sys.modules)), 'code:', code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("heavy: [] code: 0\n")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is that of the package."""
+    assert run(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_shows_examples_and_exit_codes(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command's help has an Example block that names it, and the table of exit codes."""
+    assert run([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example" in text
+    assert f"gazepack {name}" in text.split("Example")[1]
+    assert "130  interrupted" in text
+
+
+def test_unknown_command_and_option_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error ends with 2 and says what there is."""
+    assert run(["pakc"]) == 2
+    assert "No such command 'pakc'" in capsys.readouterr().err
+    assert run(["pack", "--ouy", "x"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_a_bug_is_reported_as_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What no user can cause ends with 1 and asks for a report."""
+
+    def broken(*_: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr("gazepack.formats.DatasetDirectory.open", broken)
+    assert run(["info", "anything"]) == 1
+    assert "this is a bug; please report it" in capsys.readouterr().err
+
+
+def test_interruption_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C ends with 130 and one line."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gazepack.formats.DatasetDirectory.open", interrupted)
+    assert run(["info", "anything"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "failures"])
+def test_no_dataset_is_one_line(
+    command: str, tmp_path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A place without a dataset ends with 4 and names what is missing."""
+    assert run([command, str(tmp_path)]) == 4
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "is not a gazepack dataset: it has no dataset.json" in error
+
+
+def test_json_is_one_object_on_stdout(tmp_path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors do not spoil stdout, so a script can always parse what it gets."""
+    assert run(["info", str(tmp_path), "--json"]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    with pytest.raises(json.JSONDecodeError, match="Expecting value"):
+        json.loads(captured.out)

@@ -1,0 +1,71 @@
+"""`info`, `failures` and `verify` on a packed dataset."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gazepack.cli.main import run
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def copy(dataset: Path, tmp_path: Path) -> Path:
+    """A dataset that may be damaged."""
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
+
+
+def test_info_counts(dataset: Path, capsys: Captured) -> None:
+    """`info --json` agrees with what was packed; the table says the same to people."""
+    assert run(["info", str(dataset), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["samples"], summary["frames"], summary["selector"]) == (3, 48, "greedy")
+    assert summary["dense_tokens"] == 48 * 196
+    assert summary["reduction"] == pytest.approx(summary["dense_tokens"] / summary["tokens"])
+    assert summary["bytes"] > 0
+    assert run(["info", str(dataset)]) == 0
+    assert f"{summary['tokens']:,} of {summary['dense_tokens']:,} dense" in capsys.readouterr().out
+
+
+def test_failures_as_json(dataset: Path, capsys: Captured) -> None:
+    """Each failure has the video, the stage, the error, one line and the attempts."""
+    assert run(["failures", str(dataset), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["failures"]
+    assert (row["id"], row["stage"], row["attempts"]) == ("empty.mp4", "open", 1)
+
+
+def test_verify_of_a_whole_dataset(folder: Path, dataset: Path, capsys: Captured) -> None:
+    """Nothing is wrong, also against the sources."""
+    assert run(["verify", str(dataset), "--source", str(folder)]) == 0
+    assert "2 shards checked and compared with the sources: no problem" in capsys.readouterr().out
+
+
+def test_verify_finds_a_flipped_bit(copy: Path, capsys: Captured) -> None:
+    """One bit of a shard: exit code 4, and the sample is named."""
+    shard = copy / "shards" / "000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert run(["verify", str(copy), "--json"]) == 4
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert problems
+    assert all("shards/000000.tar" in problem["place"] for problem in problems)
+
+
+def test_verify_misses_a_lost_shard(copy: Path, capsys: Captured) -> None:
+    """Without its index a shard does not exist, and the totals do not add up."""
+    (copy / "index" / "000001.parquet").unlink()
+    assert run(["verify", str(copy)]) == 4
+    assert "videos are neither packed nor failed" in capsys.readouterr().err
+
+
+def test_verify_notices_another_video(
+    folder: Path, dataset: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """A source that changed since gives the frame at which it differs."""
+    changed = Path(shutil.copytree(folder, tmp_path / "videos"))
+    shutil.copy(folder / "2.mp4", changed / "1.mp4")
+    assert run(["verify", str(dataset), "--source", str(changed)]) == 4
+    assert "is stored," in capsys.readouterr().err

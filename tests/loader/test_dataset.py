@@ -1,0 +1,331 @@
+"""`GazeDataset` in one process: epochs, ranks, state, dials, damage."""
+
+import gc
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from gazepack.errors import DatasetError, UsageError
+from gazepack.formats import DatasetDirectory
+from gazepack.loader import Batch, GazeDataset
+
+Keys = Callable[[list[Batch]], list[str]]
+ALL_KEYS = [f"s{i:04d}" for i in range(45)]
+
+
+def test_an_epoch_gives_every_sample_once(packed: str, keys: Keys) -> None:
+    """Nothing twice, nothing lost, in an order that the seed decides."""
+    epoch = list(GazeDataset(packed, batch_tokens=100, seed=1))
+    assert sorted(keys(epoch)) == ALL_KEYS
+    assert keys(epoch) != ALL_KEYS
+    assert keys(list(GazeDataset(packed, batch_tokens=100, seed=1))) == keys(epoch)
+    assert keys(list(GazeDataset(packed, batch_tokens=100, seed=2))) != keys(epoch)
+
+
+def test_batches_hold_what_the_shards_hold(packed: str) -> None:
+    """Patches, places, losses and metadata are those that `read_sample` gives."""
+    directory = DatasetDirectory.open(packed)
+    samples = {s.key: s for n in directory.committed() for s in directory.iter_samples(n)}
+    for batch in GazeDataset(packed, batch_size=4):
+        bounds = batch.cu_seqlens.tolist()
+        for meta, start, end in zip(batch.meta, bounds[:-1], bounds[1:], strict=True):
+            sample = samples[meta["key"]]
+            patches = batch.patches[start:end].numpy().transpose(0, 2, 3, 1)
+            assert np.array_equal(patches, sample.patches_NPP3)
+            columns = [batch.view, batch.frame, batch.scale, batch.row, batch.col, batch.rank]
+            tokens = np.stack([c[start:end].numpy() for c in columns], axis=1)
+            assert np.array_equal(tokens, sample.tokens_N6)
+            loss = sample.loss_N.astype(np.float32)
+            assert np.array_equal(batch.loss[start:end].numpy(), loss, equal_nan=True)
+            assert meta == sample.meta | {"fields": {"txt": f"caption of {sample.key}".encode()}}
+
+
+def test_batches_keep_their_budget(packed: str) -> None:
+    """No batch of several samples is above `batch_tokens`, and its count was planned."""
+    dataset = GazeDataset(packed, batch_tokens=100)
+    planned = dataset.plan().loads(dataset._tokens, world_size=1)[:, 0].tolist()
+    batches = list(dataset)
+    assert [b.num_tokens for b in batches] == planned
+    assert all(b.num_tokens <= 100 or b.num_samples == 1 for b in batches)
+    assert sum(planned) == dataset.num_tokens
+    assert max(b.num_samples for b in batches) > 1
+
+
+def test_iterating_again_goes_on_with_the_next_epoch(packed: str, keys: Keys) -> None:
+    """Two passes have two orders; `set_epoch` gives each of them again."""
+    dataset = GazeDataset(packed, batch_size=4)
+    first, second = keys(list(dataset)), keys(list(dataset))
+    assert sorted(first) == sorted(second) == ALL_KEYS
+    assert first != second
+    assert dataset.epoch == 2
+    for epoch, expected in ((1, second), (0, first)):
+        dataset.set_epoch(epoch)
+        assert keys(list(dataset)) == expected
+
+
+def test_an_iteration_that_was_left_starts_over(packed: str, keys: Keys) -> None:
+    """Leaving a loop early does not move the dataset; its state is where the loop was left."""
+    dataset = GazeDataset(packed, batch_size=4)
+    for batch in dataset:
+        left = batch
+        break
+    assert dataset.state_dict() == left.state
+    assert keys(list(dataset))[:4] == keys([left])
+
+
+def test_unshuffled_epochs_are_the_index(packed: str, keys: Keys) -> None:
+    """Evaluation sees the samples in the order of the index, every time."""
+    dataset = GazeDataset(packed, batch_size=4, shuffle=False)
+    assert keys(list(dataset)) == keys(list(dataset)) == ALL_KEYS
+
+
+def test_length_is_the_number_of_batches_to_come(packed: str) -> None:
+    """`len` is known before reading, also of the rest of an epoch."""
+    dataset = GazeDataset(packed, batch_size=4, world_size=2, rank=1)
+    assert len(dataset) == 6
+    batches = list(dataset)
+    assert len(batches) == 6
+    dataset.load_state_dict(batches[3].state)
+    assert len(dataset) == 2
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_ranks_share_an_epoch(packed: str, keys: Keys, world_size: int) -> None:
+    """All ranks have equally many steps, and together each sample once."""
+    ranks = [
+        list(GazeDataset(packed, batch_tokens=60, rank=r, world_size=world_size))
+        for r in range(world_size)
+    ]
+    assert len({len(batches) for batches in ranks}) == 1
+    assert sorted(keys([b for batches in ranks for b in batches])) == ALL_KEYS
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(1, 1), (2, 2), (3, 3), (8, 8), (1, 8), (8, 1), (2, 3), (3, 2)],
+)
+@pytest.mark.parametrize("limit", [{"batch_tokens": 60}, {"batch_size": 2}])
+def test_restore_at_every_step(
+    make_dataset: Callable[..., str],
+    counts: Callable[..., list[list[int]]],
+    assert_tail: Callable[..., None],
+    before: int,
+    after: int,
+    limit: dict[str, int],
+) -> None:
+    """The law of resuming holds for each number of ranks and each change between them."""
+    uri = make_dataset(counts(31, most=12))
+    assert_tail(lambda **ranks: GazeDataset(uri, seed=5, **limit, **ranks), before, after)
+
+
+def test_a_run_may_go_on_with_another_batch_size(packed: str, keys: Keys) -> None:
+    """What was done is a prefix of the epoch, however it was cut."""
+    batches = list(GazeDataset(packed, batch_size=3))
+    dataset = GazeDataset(packed, batch_tokens=80)
+    dataset.load_state_dict(batches[4].state)
+    assert sorted(keys(batches[:5]) + keys(list(dataset))) == ALL_KEYS
+
+
+def test_a_resumed_loop_over_epochs_needs_no_care(packed: str, keys: Keys) -> None:
+    """`set_epoch` of the epoch that was loaded stays in its middle; the next ones are whole."""
+    expected = [keys(list(e)) for e in [GazeDataset(packed, batch_size=4)] for _ in range(3)]
+    before = GazeDataset(packed, batch_size=4)
+    before.set_epoch(1)
+    done = [next(it) for it in [iter(before)] for _ in range(5)]
+    resumed = GazeDataset(packed, batch_size=4)
+    resumed.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    seen = []
+    for epoch in range(resumed.epoch, 3):
+        resumed.set_epoch(epoch)
+        seen.append(keys(list(resumed)))
+    assert [keys(done) + seen[0], seen[1]] == expected[1:]
+
+
+def test_the_state_after_the_last_batch_is_the_next_epoch(packed: str, keys: Keys) -> None:
+    """A run that was saved at the end of an epoch does not give an empty one."""
+    dataset = GazeDataset(packed, batch_size=4)
+    last = list(dataset)[-1]
+    assert last.state == dataset.state_dict()
+    resumed = GazeDataset(packed, batch_size=4)
+    resumed.load_state_dict(last.state)
+    assert keys(list(resumed)) == keys(list(dataset))
+
+
+def test_the_state_is_small_and_plain(packed: str) -> None:
+    """A few hundred bytes of JSON, whatever the dataset."""
+    dataset = GazeDataset(packed, batch_size=4)
+    next(iter(dataset))
+    assert len(json.dumps(dataset.state_dict())) < 200
+    assert dataset.state_dict()["consumed"] == 4
+
+
+def test_a_state_of_other_samples_is_refused(packed: str) -> None:
+    """A filter, a seed or another dataset changes the order that the state counts in."""
+    state = GazeDataset(packed, batch_size=4).state_dict()
+    with pytest.raises(UsageError, match="seed 0 in the state, 1 here"):
+        GazeDataset(packed, batch_size=4, seed=1).load_state_dict(state)
+    with pytest.raises(UsageError, match="samples 45 in the state"):
+        GazeDataset(packed, batch_size=4, filter=pc.field("frames") > 1).load_state_dict(state)
+
+
+def test_dials_cut_batches_as_planned(packed: str) -> None:
+    """With budgets the plan is exact; with `scales` and `max_loss` it is an upper bound."""
+    exact = GazeDataset(packed, batch_tokens=60, max_tokens_per_frame=4, max_tokens=9)
+    planned = exact.plan().loads(exact._tokens, world_size=1)[:, 0].tolist()
+    batches = list(exact)
+    assert [b.num_tokens for b in batches] == planned
+    assert max(int(b.rank.max()) for b in batches) == 3
+    assert max(int(b.cu_seqlens.diff().max()) for b in batches) == 9
+    bound = GazeDataset(packed, batch_tokens=60, scales=[3], max_loss=0.5)
+    planned = bound.plan().loads(bound._tokens, world_size=1)[:, 0].tolist()
+    batches = list(bound)
+    assert all(b.num_tokens <= p for b, p in zip(batches, planned, strict=True))
+    assert sum(b.num_tokens for b in batches) < sum(planned)
+    for batch in batches:
+        assert set(batch.scale.tolist()) <= {3}
+        assert not ((batch.loss <= 0.5) & (batch.rank > 0)).any()
+
+
+def test_a_sample_is_found_by_its_key(packed: str) -> None:
+    """`dataset[key]` is a batch of one sample, with the dials."""
+    batch = GazeDataset(packed, batch_size=4, max_tokens=2)["s0030"]
+    assert [meta["key"] for meta in batch.meta] == ["s0030"]
+    assert batch.num_tokens == 2
+    assert batch.state is None
+    with pytest.raises(KeyError, match="nothing"):
+        GazeDataset(packed, batch_size=4)["nothing"]
+
+
+def test_joined_rows_travel_with_their_samples(packed: str) -> None:
+    """A caption that is joined by key lies in its sample's metadata."""
+    join = pa.table({"key": ALL_KEYS[::-1], "caption": [f"of {k}" for k in ALL_KEYS[::-1]]})
+    for batch in GazeDataset(packed, batch_size=4, join=join):
+        assert [m["joined"]["caption"] for m in batch.meta] == [
+            f"of {m['key']}" for m in batch.meta
+        ]
+
+
+def test_a_transform_has_the_last_word(packed: str) -> None:
+    """What it returns is given out, and the dataset counts on."""
+    dataset = GazeDataset(packed, batch_size=4, transform=lambda batch: batch.num_samples)
+    assert list(dataset) == [4] * 11 + [1]
+    assert dataset.state_dict()["epoch"] == 1
+    assert dataset["s0001"] == 1
+
+
+def test_several_datasets_are_one(make_dataset: Callable[..., str], keys: Keys) -> None:
+    """A list of datasets is shuffled as a whole."""
+    uris = [Path(make_dataset([[2]] * 10, name=n, prefix=n)) for n in ("a", "b")]
+    given = keys(list(GazeDataset(uris, batch_size=4)))
+    assert sorted(given) == [f"{n}{i:04d}" for n in "ab" for i in range(10)]
+    assert {key[0] for key in given[:8]} == {"a", "b"}
+
+
+def test_an_empty_dataset_has_no_batches(make_dataset: Callable[..., str]) -> None:
+    """No sample is no step, and no error."""
+    dataset = GazeDataset(make_dataset([]), batch_size=4, world_size=2, rank=0)
+    assert (len(dataset), list(dataset), dataset.num_samples) == (0, [], 0)
+
+
+def test_fewer_samples_than_ranks_end_the_epoch_together(
+    make_dataset: Callable[..., str], keys: Keys
+) -> None:
+    """Some ranks get an empty batch, or with `drop_last` none gets any."""
+    uri = make_dataset([[1]] * 3)
+    ranks = [list(GazeDataset(uri, batch_size=1, rank=r, world_size=5)) for r in range(5)]
+    assert [len(batches) for batches in ranks] == [1] * 5
+    assert sorted(batches[0].num_samples for batches in ranks) == [0, 0, 1, 1, 1]
+    assert sorted(keys([b for batches in ranks for b in batches])) == ["s0000", "s0001", "s0002"]
+    assert not list(GazeDataset(uri, batch_size=1, rank=0, world_size=5, drop_last=True))
+
+
+def damage(uri: str, key: str) -> None:
+    """Turn one byte of a sample's patches."""
+    directory = DatasetDirectory.open(uri)
+    row = next(r for r in directory.read_index().to_pylist() if r["key"] == key)
+    path = Path(uri) / directory.shard_name(row["shard"])
+    data = bytearray(path.read_bytes())
+    data[row["offset"] + row["size"] - 600] ^= 255
+    path.write_bytes(data)
+
+
+def test_a_damaged_sample_raises_with_its_place(packed: str) -> None:
+    """The error names shard and sample."""
+    damage(packed, "s0010")
+    with pytest.raises(DatasetError, match=r"shards/000001\.tar: sample s0010: the checksum"):
+        list(GazeDataset(packed, batch_size=4))
+
+
+def test_a_damaged_sample_is_skipped_and_counted(packed: str, keys: Keys) -> None:
+    """The rest of its batch is given out, with a line on what is missing; steps stay equal."""
+    damage(packed, "s0010")
+    dataset = GazeDataset(packed, batch_size=4, on_error="skip")
+    with pytest.warns(UserWarning, match="skipped a damaged sample: .*s0010"):
+        batches = list(dataset)
+    assert len(batches) == 12
+    assert sorted([*keys(batches), "s0010"]) == ALL_KEYS
+    skipped = [line for batch in batches for line in batch.skipped]
+    assert len(skipped) == 1
+    assert "sample s0010" in skipped[0]
+
+
+def test_a_batch_of_damaged_samples_is_empty(packed: str) -> None:
+    """A rank whose batch is lost still takes the step."""
+    damage(packed, "s0010")
+    dataset = GazeDataset(packed, batch_size=1, on_error="skip", filter=pc.field("key") == "s0010")
+    with pytest.warns(UserWarning, match="s0010"):
+        (batch,) = dataset
+    assert (batch.num_samples, batch.num_tokens, len(batch.skipped)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "batch_tokens is None and batch_size is None"),
+        ({"batch_size": 1, "batch_tokens": 1}, "give one of the two"),
+        ({"batch_size": 0}, "batch_size 0 is not a whole number above 0"),
+        ({"batch_size": 1, "seed": -1}, r"seed -1 is not a whole number from 0 to 2\^63 - 1"),
+        ({"batch_size": 1, "rank": 0}, "rank is 0 and world_size is None; give both or neither"),
+        ({"batch_size": 1, "rank": 2, "world_size": 2}, "rank 2 is not below world_size 2"),
+        ({"batch_size": 1, "on_error": "ignore"}, "on_error 'ignore' is not one of raise, skip"),
+        ({"batch_size": 1, "scales": [9]}, r"scales \[9\] are not some of"),
+        ({"batch_size": 1, "max_tokens": -3}, "max_tokens -3 is not a whole number above 0"),
+    ],
+)
+def test_impossible_options_are_refused(packed: str, options: dict[str, Any], message: str) -> None:
+    """Before anything is read, in one line."""
+    with pytest.raises(UsageError, match=message):
+        GazeDataset(packed, **options)
+
+
+def test_a_negative_epoch_is_refused(packed: str) -> None:
+    """Epochs count from 0."""
+    with pytest.raises(UsageError, match="epoch -1 is not a whole number"):
+        GazeDataset(packed, batch_size=1).set_epoch(-1)
+
+
+def test_memory_does_not_grow_with_epochs(packed: str) -> None:
+    """Forty more epochs leave nothing behind."""
+    dataset = GazeDataset(packed, batch_size=9, max_tokens=1)
+
+    def held_after(epochs: int) -> int:
+        for _ in range(epochs):
+            for _ in dataset:
+                pass
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = held_after(3)
+        grown = held_after(40) - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 40 * 100  # one state of an epoch would be more

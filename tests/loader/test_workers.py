@@ -1,0 +1,119 @@
+"""`GazeDataset` behind `DataLoader` workers and in process groups."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.utils.data import DataLoader
+
+from gazepack.errors import DatasetError
+from gazepack.formats import DatasetDirectory
+from gazepack.loader import Batch, GazeDataset
+
+Keys = Callable[[list[Batch]], list[str]]
+
+
+def loader(dataset: GazeDataset, num_workers: int, **options: Any) -> "DataLoader[Any]":
+    """Return the loader that the documents show."""
+    return DataLoader(dataset, batch_size=None, num_workers=num_workers, **options)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_workers_change_nothing(packed: str, num_workers: int) -> None:
+    """The batches and their order are those of one process, for any number of workers."""
+    expected = list(GazeDataset(packed, batch_tokens=100))
+    batches = list(loader(GazeDataset(packed, batch_tokens=100), num_workers))
+    assert [b.state for b in batches] == [b.state for b in expected]
+    for batch, same in zip(batches, expected, strict=True):
+        assert batch.meta == same.meta
+        assert batch.patches.equal(same.patches)
+        assert batch.cu_seqlens.equal(same.cu_seqlens)
+
+
+def test_spawned_workers_change_nothing(packed: str, keys: Keys) -> None:
+    """A dataset may be sent to processes that share nothing with this one."""
+    expected = list(GazeDataset(packed, batch_tokens=100))
+    spawned = loader(GazeDataset(packed, batch_tokens=100), 2, multiprocessing_context="spawn")
+    assert keys(list(spawned)) == keys(expected)
+
+
+def test_more_workers_than_batches_do_not_hang(packed: str, keys: Keys) -> None:
+    """Workers without a batch end at once."""
+    dataset = GazeDataset(packed, batch_size=30)
+    assert len(dataset) == 2
+    assert len(keys(list(loader(dataset, 5)))) == 45
+
+
+def test_workers_that_live_on_see_the_epoch(packed: str, keys: Keys) -> None:
+    """`set_epoch` reaches persistent workers."""
+    dataset = GazeDataset(packed, batch_size=4)
+    expected = [keys(list(dataset)) for _ in range(3)]
+    dataset = GazeDataset(packed, batch_size=4)
+    persistent = loader(dataset, 2, persistent_workers=True)
+    for epoch in (0, 1, 2):
+        dataset.set_epoch(epoch)
+        assert keys(list(persistent)) == expected[epoch]
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 0), (0, 3)])
+def test_a_batch_knows_where_to_go_on(packed: str, keys: Keys, before: int, after: int) -> None:
+    """The state of the last batch counts what was used, not what workers had prefetched."""
+    expected = keys(list(GazeDataset(packed, batch_size=4)))
+    batches = iter(loader(GazeDataset(packed, batch_size=4), before))
+    used = [next(batches) for _ in range(3)]
+    del batches
+    dataset = GazeDataset(packed, batch_size=4)
+    dataset.load_state_dict(used[-1].state or {})
+    assert keys(used) + keys(list(loader(dataset, after))) == expected
+
+
+def test_an_error_in_a_worker_keeps_its_place(packed: str) -> None:
+    """A missing shard is a DatasetError in the main process too."""
+    (Path(packed) / DatasetDirectory.open(packed).shard_name(2)).unlink()
+    with pytest.raises(DatasetError, match=r"shards/000002\.tar: the file is missing"):
+        list(loader(GazeDataset(packed, batch_size=4), 2))
+
+
+def test_a_killed_worker_is_one_clear_error(packed: str) -> None:
+    """PyTorch tells that a worker is gone; nothing hangs."""
+
+    def die(batch: Batch) -> Batch:
+        if batch.state is not None and batch.state["consumed"] == 12:
+            os._exit(9)
+        return batch
+
+    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid.*\) exited unexpectedly"):
+        list(loader(GazeDataset(packed, batch_size=4, transform=die), 2))
+
+
+@pytest.mark.parametrize(("world_size", "num_workers"), [(2, 3), (4, 0)])
+def test_process_groups_take_equal_steps(
+    packed: str, tmp_path: Path, world_size: int, num_workers: int
+) -> None:
+    """Ranks are found from torch.distributed; an all-reduce at every step ends without a hang."""
+    script = Path(__file__).with_name("ddp_rank.py")
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                script,
+                packed,
+                tmp_path / "meeting",
+                *map(str, (rank, world_size, num_workers)),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world_size)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * world_size
+    told = [json.loads(output.splitlines()[-1]) for output in outputs]
+    assert len({rank["steps"] for rank in told}) == 1
+    assert all(rank["steps"] == rank["planned"] > 1 for rank in told)
+    assert sorted(k for rank in told for k in rank["keys"]) == [f"s{i:04d}" for i in range(45)]
