@@ -26,21 +26,23 @@ def test_exit_codes(error: errors.GazepackError, exit_code: int) -> None:
 
 def test_a_remedy_follows_the_problem() -> None:
     """The text is the problem, then the remedy, if there is one."""
-    assert "no such folder; check the path" == str(
-        errors.SourceError("no such folder", remedy="check the path")
+    assert (
+        str(errors.SourceError("no such folder", remedy="check the path"))
+        == "no such folder; check the path"
     )
-    assert "no such folder" == str(errors.SourceError("no such folder"))
+    assert str(errors.SourceError("no such folder")) == "no such folder"
 
 
 def test_one_line() -> None:
     """A line break inside a message, say from a file's name, never reaches the terminal."""
-    assert "cannot read a b.mp4" == str(errors.VideoError("cannot read a\nb.mp4", stage="open"))
+    assert str(errors.VideoError("cannot read a\nb.mp4", stage="open")) == "cannot read a b.mp4"
 
 
 def test_a_place_leads() -> None:
     """A damaged dataset is named by its place first."""
-    assert "000001.tar: checksum differs" == str(
-        errors.DatasetError("checksum differs", place="000001.tar")
+    assert (
+        str(errors.DatasetError("checksum differs", place="000001.tar"))
+        == "000001.tar: checksum differs"
     )
 
 

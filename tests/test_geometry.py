@@ -34,13 +34,14 @@ grids = st.builds(
 
 def test_constants_fit_together() -> None:
     """265 choices a tile, scale after scale, and half patches that all scales' borders fall on."""
-    assert TILE_TOKENS == sum(side * side for side in SCALE_SIDES)
-    assert SCALE_OFFSETS == tuple(
-        sum(side * side for side in SCALE_SIDES[:s]) for s in range(len(SCALE_SIDES))
+    assert sum(side * side for side in SCALE_SIDES) == TILE_TOKENS
+    assert (
+        tuple(sum(side * side for side in SCALE_SIDES[:s]) for s in range(len(SCALE_SIDES)))
+        == SCALE_OFFSETS
     )
     assert DENSE_TILE_TOKENS == 196
     for side, cells in zip(SCALE_SIDES, CELLS_PER_PATCH, strict=True):
-        assert CELLS_PER_TILE == side * cells
+        assert side * cells == CELLS_PER_TILE
 
 
 def test_tile_ids_count_scale_by_scale() -> None:
@@ -181,7 +182,7 @@ def test_known_grids(height: int, width: int, max_tiles: int, expected: tuple[in
 def test_square_is_one_tile() -> None:
     """`square` is one tile whatever the video."""
     grid = choose_grid(1080, 1920, fit="square", max_tiles=8, patch_size=16)
-    assert (1, 1) == (grid.rows, grid.cols)
+    assert (grid.rows, grid.cols) == (1, 1)
 
 
 def test_no_tiles_allowed() -> None:

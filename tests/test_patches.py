@@ -16,6 +16,7 @@ from gazepack.patches import (
     MAX_PSNR,
     MID_GREY,
     Canvas,
+    _divide,
     absolute_errors,
     cell_errors,
     cut,
@@ -137,8 +138,6 @@ def test_enlarging_is_torchs_bilinear(scale: int, patch_size: int) -> None:
 
 def test_division_is_exact_for_every_sum() -> None:
     """No sum that can occur is rounded wrongly: all 49 * 4 * 255 of them, by whole numbers."""
-    from gazepack.patches import _divide
-
     for denominator in (4, 16, 49, 196):
         sums = torch.arange(denominator * 255 + 1)
         expected = (2 * sums + denominator) // (2 * denominator)
@@ -201,11 +200,11 @@ def test_a_coarse_patch_never_covers_a_finer_one() -> None:
     place = torch.tensor([0, 0, 0])
     canvas.paint(patches, scale=torch.tensor([3, 0, 2]), row=place, col=place)
     pixels = canvas.pixels_3HW[0]
-    assert 10 == pixels[3, 3]
-    assert 30 == pixels[7, 7]
-    assert 20 == pixels[8, 8]
-    assert 20 == pixels[27, 27]
-    assert MID_GREY == pixels[28, 28]
+    assert pixels[3, 3] == 10
+    assert pixels[7, 7] == 30
+    assert pixels[8, 8] == 20
+    assert pixels[27, 27] == 20
+    assert pixels[28, 28] == MID_GREY
 
 
 def test_painting_many_canvases_is_painting_each() -> None:
@@ -234,7 +233,7 @@ def test_repaint_starts_anew_at_each_clip() -> None:
             patches, frame=one, scale=one, row=one, col=one, grid=grid, num_frames=4, clip_frames=3
         )
     )
-    assert [9, 9, 9, MID_GREY] == [int(frame[0, 0, 0]) for frame in frames]
+    assert [int(frame[0, 0, 0]) for frame in frames] == [9, 9, 9, MID_GREY]
 
 
 def test_fit_leaves_a_fitting_frame_alone() -> None:
@@ -242,7 +241,7 @@ def test_fit_leaves_a_fitting_frame_alone() -> None:
     grid = Grid(rows=1, cols=2, patch_size=4)
     frame = noise(56, 112, 3).numpy()
     np.testing.assert_array_equal(frame, fit(frame, grid))
-    assert (56, 112, 3) == fit(noise(100, 90, 3).numpy(), grid).shape
+    assert fit(noise(100, 90, 3).numpy(), grid).shape == (56, 112, 3)
 
 
 @pytest.mark.parametrize("patch_size", [4, 14, 64])
@@ -273,8 +272,8 @@ def test_psnr_is_numpys() -> None:
 
 def test_psnr_of_no_error() -> None:
     """A frame without error has the highest PSNR there is, and a near miss no more."""
-    assert MAX_PSNR == psnr(0, 100)
-    assert MAX_PSNR == psnr(1, 10**12)
+    assert psnr(0, 100) == MAX_PSNR
+    assert psnr(1, 10**12) == MAX_PSNR
 
 
 @given(st.floats(10, 60), st.integers(1, 10**8))

@@ -1,0 +1,116 @@
+"""What a user may say about selection, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gazepack.errors import CheckpointError
+from gazepack.selectors import All, Difference, Gazing, Greedy, Random, SelectorSettings, build
+
+TINY = Path(__file__).parent.parent / "data" / "autogaze-tiny"
+
+
+def test_the_default_is_greedy_at_30_db() -> None:
+    """With nothing said, frames are chosen greedily to 30 dB."""
+    assert SelectorSettings(name="greedy", min_psnr=30.0) == SelectorSettings()
+
+
+def test_settings_come_back_from_json() -> None:
+    """What was written is what is read, filled defaults included."""
+    for settings in (
+        SelectorSettings(),
+        SelectorSettings(name="random", gazing_ratio=(0.2, 0.06)),
+        SelectorSettings(name="autogaze", model="m", loss_threshold=0.6, min_psnr=26),
+    ):
+        assert settings == SelectorSettings.model_validate_json(settings.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_psnr": 99}, r"min PSNR 99 dB is not from 10 to 60; .*8-bit"),
+        ({"min_psnr": 9.9}, r"min PSNR 9\.9 dB"),
+        ({"min_psnr": float("nan")}, r"min PSNR nan dB"),
+        ({"name": "random", "gazing_ratio": 0}, r"gazing ratio 0 is not above 0 and at most 1; "),
+        ({"name": "random", "gazing_ratio": 1.1}, r"gazing ratio 1\.1 "),
+        ({"name": "random", "gazing_ratio": [0.1, -1]}, r"gazing ratio -1 "),
+        (
+            {"name": "random", "gazing_ratio": [0.1] * 17},
+            r"gazing ratio has 17 values; .*16 frames",
+        ),
+        ({"name": "random", "gazing_ratio": []}, r"gazing ratio has 0 values"),
+        ({"name": "random", "gazing_ratio": 0.1, "seed": -1}, r"seed -1 is below 0"),
+        ({"name": "best"}, r"'autogaze', 'greedy', 'difference', 'random' or 'all'"),
+        ({"ratio": 0.1}, r"Extra inputs"),
+        (
+            {"name": "autogaze", "gazing_ratio": 0.1},
+            r"autogaze needs a model; .*nvidia/AutoGaze.*greedy",
+        ),
+        (
+            {"name": "autogaze", "model": "m"},
+            r"autogaze does not know where to stop; give a gazing",
+        ),
+        (
+            {"name": "autogaze", "model": "m", "loss_threshold": float("inf")},
+            r"loss threshold inf is not a finite number",
+        ),
+        (
+            {"name": "random"},
+            r"random does not know where to stop; give a gazing ratio, a min PSNR",
+        ),
+        ({"name": "difference"}, r"difference does not know where to stop"),
+    ],
+)
+def test_refused(values: dict[str, Any], message: str) -> None:
+    """A value that cannot be is refused with what is allowed and what to do."""
+    with pytest.raises(ValidationError, match=message):
+        SelectorSettings.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("greedy", "model", "m"),
+        ("greedy", "gazing_ratio", 0.1),
+        ("greedy", "loss_threshold", 0.6),
+        ("greedy", "seed", 0),
+        ("difference", "seed", 1),
+        ("random", "loss_threshold", 0.6),
+        ("all", "gazing_ratio", 0.1),
+        ("autogaze", "seed", 1),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(name: str, option: str, value: object) -> None:
+    """An option that the named selector would not look at is refused, naming who would."""
+    with pytest.raises(
+        ValidationError,
+        match=f"{option} {value} means nothing to the selector {name}; leave it out",
+    ):
+        SelectorSettings.model_validate({"name": name, option: value, "min_psnr": 30})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({}, Greedy),
+        ({"name": "difference", "min_psnr": 30}, Difference),
+        ({"name": "random", "gazing_ratio": 0.1, "seed": 7}, Random),
+        ({"name": "all", "min_psnr": 30}, All),
+        ({"name": "autogaze", "model": str(TINY), "gazing_ratio": 0.1}, Gazing),
+    ],
+)
+def test_build(values: dict[str, Any], kind: type) -> None:
+    """The selector made is the one named, with the options given."""
+    selector = build(SelectorSettings.model_validate(values), device="cpu")
+    assert isinstance(selector, kind)
+    said = {key: value for key, value in values.items() if key not in ("min_psnr", "model")}
+    assert said.items() <= {"name": "greedy", **selector.settings()}.items()
+
+
+def test_build_without_a_checkpoint(tmp_path: Path) -> None:
+    """A model that is not there is a checkpoint error, not a traceback."""
+    settings = SelectorSettings(name="autogaze", model=str(tmp_path), gazing_ratio=0.1)
+    with pytest.raises(CheckpointError, match=r"no model\.safetensors in"):
+        build(settings, device="cpu")
