@@ -76,13 +76,16 @@ def open_run(
 
 
 def _freeze(directory: DatasetDirectory, listing: pa.Table) -> None:
-    """Write the listing into the directory, or refuse one that differs from what is there."""
+    """Write the listing into the directory, or refuse one that differs from what is there.
+
+    Where the files lie is not compared: a corpus may move, or be named by another path.
+    """
     frozen = frozen_listing(directory)
     if frozen is None:
         sink = io.BytesIO()
         pq.write_table(listing, sink, compression="zstd")
         directory.write_run_file(LISTING, sink.getvalue())
-    elif not frozen.equals(listing):
+    elif not frozen.drop_columns("uri").equals(listing.drop_columns("uri")):
         before, now = set(frozen["id"].to_pylist()), set(listing["id"].to_pylist())
         new, gone = sorted(now - before), sorted(before - now)
         raise ProvenanceError(

@@ -225,7 +225,7 @@ def _name_files(files: Iterable[_File]) -> Iterator[Segment]:
     for absolute, file in unique.items():
         name = absolute[len(common) :].lstrip("/")
         shown = name.encode("utf-8", "backslashreplace").decode()
-        uri = file.uri.encode("utf-8", "backslashreplace").decode()
+        uri = absolute.encode("utf-8", "backslashreplace").decode()
         segment = Segment(id=shown, key=key_of(shown), uri=uri, bytes=file.bytes)
         if shown != name:
             segment = replace(segment, problem=f"file name {shown!r} is not UTF-8; rename it")

@@ -98,6 +98,16 @@ def test_packing_again_does_nothing(videos: Path, packed: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in packed.rglob("*")} == before
 
 
+def test_a_corpus_may_move(videos: Path, tmp_path: Path) -> None:
+    """The same videos under another path are the same sources."""
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    os.link(videos / "clip0.mp4", moved / "clip0.mp4")
+    pack(moved, tmp_path / "out")
+    again = moved.rename(tmp_path / "elsewhere")
+    assert pack(again, tmp_path / "out") == []
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_batch_size_does_not_show(
     videos: Path, packed: Path, tmp_path: Path, batch_size: int

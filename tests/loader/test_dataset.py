@@ -328,4 +328,6 @@ def test_memory_does_not_grow_with_epochs(packed: str) -> None:
         grown = held_after(40) - before
     finally:
         tracemalloc.stop()
-    assert grown < 40 * 1024  # the smallest batch of an epoch is larger; caches of Python fill a little
+    assert (
+        grown < 40 * 1024
+    )  # the smallest batch of an epoch is larger; caches of Python fill a little
