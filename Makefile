@@ -29,7 +29,7 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.ready
-	$(BIN)/python benchmarks/selectors.py
+	$(BIN)/python benchmarks/equal_error.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

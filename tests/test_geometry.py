@@ -118,7 +118,7 @@ def test_gazing_pos_of_four_tiles() -> None:
 def test_places_outside_the_grid(place: tuple[int, int, int]) -> None:
     """A place outside the grid is refused."""
     grid = Grid(rows=1, cols=2)
-    with pytest.raises(ValueError, match="outside|scales must be"):
+    with pytest.raises(ValueError, match=r"outside|scales must be"):
         grid.ids(*(np.array([x]) for x in place))
 
 

@@ -113,7 +113,8 @@ class PackSettings(_Settings):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            value = f" (got {first['input']!r})" if place and first["type"] != "missing" else ""
+            says_itself = first["type"] in ("missing", "value_error")
+            value = "" if says_itself or not place else f" (got {first['input']!r})"
             message = first["msg"].removeprefix("Value error, ")
             raise UsageError(f"{place + ': ' if place else ''}{message}{value}") from None
 

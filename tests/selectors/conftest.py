@@ -1,4 +1,4 @@
-"""Small clips, and greedy selection as it would be explained: whole frames painted for every candidate."""
+"""Small clips, and greedy selection as it would be explained: all pixels for every candidate."""
 
 from collections.abc import Callable
 
@@ -13,23 +13,25 @@ from gazepack.selectors import ClipBatch
 
 MakeClips = Callable[..., ClipBatch]
 NaiveGreedy = Callable[..., list[list[int]]]
-Image = npt.NDArray[np.int64]
+Image = npt.NDArray[np.int32]
+Block = tuple[int, int, int, Image]
 
 
 def make_clips_of(grid: Grid, num_frames: tuple[int, ...], *, seed: int = 0) -> ClipBatch:
     """Return clips of a soft background, a sharp moving square and a little noise."""
+    side = 14 * grid.patch_size // 4
     longest, h, w = max(num_frames), grid.height, grid.width
     frames = np.zeros((len(num_frames), longest, 3, h, w), dtype=np.uint8)
-    y, x = np.mgrid[:h, :w] / (TILE := 14 * grid.patch_size)
+    y, x = np.mgrid[:h, :w] / (14 * grid.patch_size)
     for b in range(len(num_frames)):
         rng = np.random.default_rng([seed, b])
         a = rng.uniform(1, 6, (3, 2, 1, 1))
         soft = 128 + 60 * np.sin(a[:, 0] * x + b) * np.cos(a[:, 1] * y)
-        square = rng.integers(0, 256, (3, TILE // 4, TILE // 4))
+        square = rng.integers(0, 256, (3, side, side))
         for t in range(longest):
             picture = soft + rng.normal(0, 2, soft.shape)
-            top, left = (3 * t + 5 * b) % (h - TILE // 4), (7 * t) % (w - TILE // 4)
-            picture[:, top : top + TILE // 4, left : left + TILE // 4] = square
+            top, left = (3 * t + 5 * b) % (h - side), (7 * t) % (w - side)
+            picture[:, top : top + side, left : left + side] = square
             frames[b, t] = np.clip(picture, 0, 255).astype(np.uint8)
     return ClipBatch(
         frames_BT3HW=torch.from_numpy(frames),
@@ -50,41 +52,49 @@ class _Naive:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self.canvas: Image = np.full((3, grid.height, grid.width), MID_GREY, dtype=np.int64)
-        self.p = grid.patch_size
+        self.canvas: Image = np.full((3, grid.height, grid.width), MID_GREY, dtype=np.int32)
 
     def frame(self, target: torch.Tensor, *, most: int) -> list[int]:
         """Choose until the summed squared error is at most `most`; return the choices in order."""
-        levels = [level[0].numpy().astype(np.int64) for level in pyramid(target[None])]
-        goal = target.numpy().astype(np.int64)
+        blocks = [self._block(target, choice) for choice in range(self.grid.num_choices)]
+        goal = target.numpy().astype(np.int32)
         chosen: list[int] = []
-        while self._error(goal, self._painted(levels, chosen)) > most:
+        while _error(goal, self._painted(blocks, chosen)) > most:
             errors = [
-                self._error(goal, self._painted(levels, [*chosen, choice]))
+                _error(goal, self._painted(blocks, [*chosen, choice]))
                 for choice in range(self.grid.num_choices)
             ]
             chosen.append(int(np.argmin(errors)))
-        self.canvas = self._painted(levels, chosen)
+        self.canvas = self._painted(blocks, chosen)
         return chosen
 
-    def _error(self, goal: Image, shown: Image) -> int:
-        return int(((goal - shown) ** 2).sum())
+    def _block(self, target: torch.Tensor, choice: int) -> Block:
+        """Return the scale of a choice, its top and left pixel, and what it paints there."""
+        place = self.grid.from_tile(choice // TILE_TOKENS, np.array(choice % TILE_TOKENS))
+        scale, row, col = (int(x) for x in place)
+        p = self.grid.patch_size
+        q = p * 14 // (2, 4, 7, 14)[scale]
+        level = pyramid(target[None])[scale][0].numpy().astype(np.int64)
+        patch = level[:, row * p : (row + 1) * p, col * p : (col + 1) * p]
+        return scale, row * q, col * q, _enlarged(patch, q).astype(np.int32)
 
-    def _painted(self, levels: list[Image], chosen: list[int]) -> Image:
+    def _painted(self, blocks: list[Block], chosen: list[int]) -> Image:
         """Paint the chosen patches over the canvas, coarse to fine."""
         shown = self.canvas.copy()
-        places = [
-            self.grid.from_tile(choice // TILE_TOKENS, np.array(choice % TILE_TOKENS))
-            for choice in chosen
-        ]
-        for scale, row, col in sorted((int(s), int(r), int(c)) for s, r, c in places):
-            p, q = self.p, self.p * 14 // (2, 4, 7, 14)[scale]
-            patch = levels[scale][:, row * p : (row + 1) * p, col * p : (col + 1) * p]
-            shown[:, row * q : (row + 1) * q, col * q : (col + 1) * q] = _enlarged(patch, q)
+        for _, top, left, block in sorted(
+            (blocks[choice] for choice in chosen), key=lambda x: x[0]
+        ):
+            shown[:, top : top + block.shape[1], left : left + block.shape[2]] = block
         return shown
 
 
-def _enlarged(patch: Image, q: int) -> Image:
+def _error(goal: Image, shown: Image) -> int:
+    """Sum the squared differences of all pixels."""
+    apart = (goal - shown).ravel()
+    return int(np.dot(apart, apart))
+
+
+def _enlarged(patch: npt.NDArray[np.int64], q: int) -> npt.NDArray[np.int64]:
     """Interpolate a patch to q x q pixels in whole numbers, rounded half up."""
     p = patch.shape[1]
     at = np.clip((2 * np.arange(q) + 1) * p - q, 0, (p - 1) * 2 * q)  # in steps of 1 / 2q
