@@ -109,17 +109,17 @@ def collate(
     counts = np.array([part.num_tokens for part in parts], dtype=np.int64)
     bounds = np.concatenate([[0], np.cumsum(counts)])
     num_tokens = int(bounds[-1])
-    patches_N3PP = torch.empty((num_tokens, 3, patch_size, patch_size), dtype=torch.uint8)
+    patches_N3PP = np.empty((num_tokens, 3, patch_size, patch_size), dtype=np.uint8)
     tokens_6N = np.empty((len(TOKEN_FIELDS), num_tokens), dtype=np.int32)
     loss_N = np.empty(num_tokens, dtype=np.float32)
     for part, start, end in zip(parts, bounds[:-1], bounds[1:], strict=True):
         kept = slice(None) if part.kept is None else part.kept
-        patches_N3PP[start:end] = torch.from_numpy(part.patches_NPP3[kept]).permute(0, 3, 1, 2)
+        patches_N3PP[start:end] = part.patches_NPP3[kept].transpose(0, 3, 1, 2)
         tokens_6N[:, start:end] = part.tokens_N6[kept].T
         loss_N[start:end] = part.loss_N[kept]
     columns = {name: torch.from_numpy(c) for name, c in zip(TOKEN_FIELDS, tokens_6N, strict=True)}
     return Batch(
-        patches=patches_N3PP,
+        patches=torch.from_numpy(patches_N3PP),
         **columns,
         loss=torch.from_numpy(loss_N),
         cu_seqlens=torch.from_numpy(bounds.astype(np.int32)),

@@ -112,6 +112,7 @@ class GazeDataset(IterableDataset[Any]):
         # (epoch, consumed) where the next iteration starts. In shared memory, since workers that
         # live on between epochs are copies that would not see `set_epoch`.
         self._start = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._read_by_workers = torch.zeros(1, dtype=torch.bool).share_memory_()
         self._position = self._state(epoch=0, consumed=0)
         self._plan: tuple[tuple[int, ...], Plan] | None = None
 
@@ -173,10 +174,10 @@ class GazeDataset(IterableDataset[Any]):
         epoch, plan = self.epoch, self.plan()
         rank, _ = self._rank_and_world()
         worker = get_worker_info()
+        self._read_by_workers.fill_(worker is not None)
         if worker is not None:
-            return self._batches(
-                plan, epoch, rank, range(worker.id, plan.num_steps, worker.num_workers)
-            )
+            steps = range(worker.id, plan.num_steps, worker.num_workers)
+            return self._batches(plan, epoch, rank, steps)
         self._position = self._state(epoch=epoch, consumed=int(plan.bounds[0]))
         return self._in_process(plan, epoch, rank)
 
@@ -213,9 +214,15 @@ class GazeDataset(IterableDataset[Any]):
     def state_dict(self) -> dict[str, Any]:
         """Return where this iteration stands, after the last batch that was given out.
 
-        With `DataLoader` workers the dataset of the main process cannot know; take `Batch.state` of
-        the last batch you used.
+        Raises:
+            UsageError: the batches are read by `DataLoader` workers, which run ahead; take
+                `Batch.state` of the last batch you used.
         """
+        if self._read_by_workers:
+            raise UsageError(
+                "state_dict() cannot tell which batches of the DataLoader workers were used",
+                remedy="take batch.state of the last batch you used",
+            )
         return self._position.model_dump()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -230,6 +237,7 @@ class GazeDataset(IterableDataset[Any]):
 
     def _move(self, *, epoch: int, consumed: int) -> None:
         self._start.copy_(torch.tensor([epoch, consumed]))
+        self._read_by_workers.fill_(False)
         self._position = self._state(epoch=epoch, consumed=consumed)
 
     def _state(self, *, epoch: int, consumed: int) -> LoaderState:

@@ -1,4 +1,4 @@
-"""A gloo group of processes that train on a dataset: run by `test_workers.py`, prints a line each.
+"""A gloo group of processes that train on a dataset: run by `test_workers.py`, writes a file each.
 
 The processes are forked after the imports, which take longest, and before anything has a thread.
 """
@@ -6,6 +6,7 @@ The processes are forked after the imports, which take longest, and before anyth
 import json
 import multiprocessing
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed
@@ -14,12 +15,12 @@ from torch.utils.data import DataLoader
 from gazepack.loader import GazeDataset
 
 
-def train(uri: str, meeting: str, rank: int, world_size: int, num_workers: int) -> None:
+def train(uri: str, folder: str, rank: int, world_size: int, num_workers: int) -> None:
     """Read an epoch with an all-reduce at each step, as gradients have, and tell what was read."""
     torch.set_num_threads(1)
     dataset = GazeDataset(uri, batch_tokens=60)  # made before the group, as users do
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size
     )
     planned, steps, keys = len(dataset), 0, []
     for batch in DataLoader(dataset, batch_size=None, num_workers=num_workers):
@@ -28,14 +29,15 @@ def train(uri: str, meeting: str, rank: int, world_size: int, num_workers: int) 
         keys += [meta["key"] for meta in batch.meta]
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
-    print(json.dumps({"steps": steps, "planned": planned, "keys": keys}), flush=True)
+    told = json.dumps({"steps": steps, "planned": planned, "keys": keys})
+    Path(folder, f"{rank}.json").write_text(told)
 
 
-def main(uri: str, meeting: str, world_size: int, num_workers: int) -> int:
+def main(uri: str, folder: str, world_size: int, num_workers: int) -> int:
     """Run all ranks and return the number of those that failed."""
     context = multiprocessing.get_context("fork")
     ranks = [
-        context.Process(target=train, args=(uri, meeting, rank, world_size, num_workers))
+        context.Process(target=train, args=(uri, folder, rank, world_size, num_workers))
         for rank in range(world_size)
     ]
     for process in ranks:

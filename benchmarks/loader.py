@@ -1,0 +1,165 @@
+"""What one worker reads per CPU second: gazed shards against decoding on the fly and plain containers.
+
+    python benchmarks/loader.py VIDEOS PACKED [--seconds 5]
+
+VIDEOS is the folder that `gazepack pack VIDEOS --out PACKED` packed. All ways give the same frames of the
+same clips, in one process on one thread, in turns, after one pass to warm the page cache. Counted is CPU
+time, since other programs on a shared machine would spoil wall time:
+
+    gazepack      GazeDataset, shuffled, ragged batches of patches
+    plain loop    tarfile, json, numpy and the codec over the same shards: what nobody can be much faster than
+    jpeg frames   webdataset over a tar of the same frames as 224-px JPEGs (quality 95), decoded with Pillow
+    decode        PyAV decodes the video up to the last sampled frame and resizes those to 224 px
+
+Prints a Markdown table with ratios to decoding. MosaicML Streaming is not part of the comparison.
+"""
+
+import argparse
+import io
+import json
+import tarfile
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import webdataset
+from PIL import Image
+
+from gazepack.formats import DatasetDirectory
+from gazepack.loader import GazeDataset
+
+SIDE = 224
+"""Side of a whole frame, in pixels: one tile of 16-px patches."""
+ROUNDS = 4
+"""The ways take turns so often."""
+Clip = tuple[Path, list[float]]
+"""A video and the times of its sampled frames, in seconds."""
+
+
+def main() -> None:
+    """Measure every way and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("packed")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of CPU time for each way")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    directory = DatasetDirectory.open(arguments.packed)
+    dataset = GazeDataset(arguments.packed, batch_tokens=65536)
+    clips = [
+        (arguments.videos / sample.meta["id"], sample.meta["views"][0]["times"])
+        for number in directory.committed()
+        for sample in directory.iter_samples(number)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        frames_tar = write_frames(clips, Path(folder) / "frames.tar")
+        ways: dict[str, Callable[[], Iterator[int]]] = {
+            "gazepack": lambda: gazed(dataset),
+            "plain loop": lambda: plain(directory, arguments.packed),
+            "jpeg frames": lambda: jpeg_frames(frames_tar),
+            "decode": lambda: decoded(clips),
+        }
+        rounds = [
+            {name: seconds_a_sample(way, arguments.seconds / ROUNDS) for name, way in ways.items()}
+            for _ in range(ROUNDS)
+        ]
+    speeds = {name: ROUNDS / sum(spent[name] for spent in rounds) for name in ways}
+    mean_frames = sum(len(times) for _, times in clips) / len(clips)
+    tokens = directory.read_index()["tokens"].to_numpy().mean()
+    print(f"{len(clips)} clips of {mean_frames:.1f} frames, {tokens:.0f} tokens on average\n")
+    print("| way | samples per CPU second | frames | against decode |\n|---|---|---|---|")
+    for name, samples in speeds.items():
+        ratio = samples / speeds["decode"]
+        print(f"| {name} | {samples:.1f} | {samples * mean_frames:.0f} | {ratio:.1f}x |")
+
+
+def seconds_a_sample(way: Callable[[], Iterator[int]], seconds: float) -> float:
+    """Return the CPU seconds of a sample over whole passes; `way` yields how many each step gave."""
+    for _ in way():
+        pass
+    start, done, spent = time.process_time(), 0, 0.0
+    while spent < seconds:
+        done += sum(way())
+        spent = time.process_time() - start
+    return spent / done
+
+
+def gazed(dataset: GazeDataset) -> Iterator[int]:
+    """Read an epoch with the loader."""
+    for batch in dataset:
+        yield batch.num_samples
+
+
+def plain(directory: DatasetDirectory, packed: str) -> Iterator[int]:
+    """Read the same bytes with nothing but a tar reader and the codec, unchecked, sample by sample."""
+    codec, patch_size = directory.info.make_codec(), directory.info.patch_size
+    for path in sorted(Path(packed, "shards").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                field = member.name.partition(".")[2]
+                content = tar.extractfile(member).read()
+                if field == "json":
+                    json.loads(content)
+                elif field == "tokens.npy":
+                    tokens_N6 = np.load(io.BytesIO(content))
+                elif field == "loss.npy":
+                    np.load(io.BytesIO(content))
+                elif field.startswith("patches."):
+                    codec.decode(content, num_patches=len(tokens_N6), patch_size=patch_size)
+                    yield 1
+
+
+def write_frames(clips: list[Clip], path: Path) -> Path:
+    """Write the sampled frames of all clips as JPEGs, one sample a clip."""
+    with webdataset.TarWriter(str(path)) as writer:
+        for number, (video, times) in enumerate(clips):
+            sample: dict[str, str | bytes] = {"__key__": f"{number:06d}"}
+            for i, frame_HW3 in enumerate(frames_of(video, times)):
+                out = io.BytesIO()
+                Image.fromarray(frame_HW3).save(out, "JPEG", quality=95, subsampling=0)
+                sample[f"{i:04d}.jpg"] = out.getvalue()
+            writer.write(sample)
+    return path
+
+
+def jpeg_frames(path: Path) -> Iterator[int]:
+    """Read whole frames."""
+    for sample in webdataset.WebDataset(str(path), shardshuffle=False):
+        frames = [
+            np.asarray(Image.open(io.BytesIO(content)))
+            for name, content in sample.items()
+            if name.endswith(".jpg")
+        ]
+        np.stack(frames)
+        yield 1
+
+
+def decoded(clips: list[Clip]) -> Iterator[int]:
+    """Decode as a training loop without a packed dataset does."""
+    for video, times in clips:
+        np.stack(list(frames_of(video, times)))
+        yield 1
+
+
+def frames_of(video: Path, times: list[float]) -> Iterator[np.ndarray]:
+    """Yield the frames at some ascending times, uint8 SIDE x SIDE x 3."""
+    wanted = iter(times)
+    time_wanted = next(wanted, None)
+    with av.open(str(video)) as container:
+        container.streams.video[0].thread_count = 1
+        for frame in container.decode(video=0):
+            if time_wanted is None:
+                return
+            if frame.time is not None and frame.time >= time_wanted - 1e-3:
+                yield frame.reformat(SIDE, SIDE, "rgb24").to_ndarray()
+                time_wanted = next(wanted, None)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves files to the collector
+    main()
