@@ -2,7 +2,7 @@
 
     python benchmarks/pack_clips.py CLIPS/val CLIPS/holdout CLIPS/odd --work DIR --table docs/results/clips.md
 
-Each folder is packed with `gazepack pack --min-psnr 30` into its own dataset below DIR and checked with
+Each folder or manifest is packed with `gazepack pack --min-psnr 30` into its own dataset below DIR and checked with
 `gazepack verify --source`; the table has a row for each clip: tokens, dense tokens, reduction, bytes against
 source bytes, the worst frame's PSNR, or why it could not be packed. Options after `--` go to `gazepack pack`.
 """
@@ -32,14 +32,14 @@ def main() -> int:
     options = [option for option in options if option != "--"] or ["--min-psnr", "30"]
     sections, clean = [], True
     for folder in arguments.folders:
-        out = arguments.work / folder.name
+        out = arguments.work / folder.stem
         began = time.monotonic()
         gazepack("pack", str(folder), "--out", str(out), *options)
         seconds = time.monotonic() - began
         verified = gazepack("verify", str(out), "--source", str(folder)) == 0
         clean &= verified
-        sections.append(section(folder.name, DatasetDirectory.open(str(out)), seconds, verified))
-    names = " ".join(folder.name for folder in arguments.folders)
+        sections.append(section(folder.stem, DatasetDirectory.open(str(out)), seconds, verified))
+    names = " ".join(folder.stem for folder in arguments.folders)
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
     arguments.table.write_text(
         f"# Real clips, packed: {names}\n\n"
