@@ -2,16 +2,16 @@
 
     python benchmarks/pack_clips.py CLIPS/val CLIPS/holdout CLIPS/odd --work DIR --table docs/results/clips.md
 
-Each folder or manifest is packed with `gazepack pack --min-psnr 30` into its own dataset below DIR and checked with
-`gazepack verify --source`; the table has a row for each clip: tokens, dense tokens, reduction, bytes against
-source bytes, the worst frame's PSNR, or why it could not be packed. Options after `--` go to `gazepack pack`.
+Each folder or manifest is packed with `gazepack pack --min-psnr 30` into its own dataset below DIR and
+checked with `gazepack verify --source`; the table has a row for each clip: tokens, dense tokens, reduction,
+bytes against source bytes, the worst frame's PSNR, or why it could not be packed. Options after `--` go to
+`gazepack pack`.
 """
 
 import argparse
 import platform
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,10 @@ def main() -> int:
     sections, clean = [], True
     for folder in arguments.folders:
         out = arguments.work / folder.stem
-        began = time.monotonic()
         gazepack("pack", str(folder), "--out", str(out), *options)
-        seconds = time.monotonic() - began
         verified = gazepack("verify", str(out), "--source", str(folder)) == 0
         clean &= verified
-        sections.append(section(folder.stem, DatasetDirectory.open(str(out)), seconds, verified))
+        sections.append(section(folder.stem, DatasetDirectory.open(str(out)), verified))
     names = " ".join(folder.stem for folder in arguments.folders)
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
     arguments.table.write_text(
@@ -56,7 +54,7 @@ def gazepack(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-c", command, *arguments], check=False).returncode
 
 
-def section(name: str, directory: DatasetDirectory, seconds: float, verified: bool) -> str:
+def section(name: str, directory: DatasetDirectory, verified: bool) -> str:
     """Return the table of one folder."""
     rows = directory.read_index().to_pylist()
     failures = directory.failures().to_pylist()
@@ -69,7 +67,7 @@ def section(name: str, directory: DatasetDirectory, seconds: float, verified: bo
         lines.append(line("**all**", rows))
     state = "clean" if verified else "NOT clean"
     frames = sum(row["frames"] for row in rows)
-    lines += ["", f"{frames} frames in {seconds:.0f} s; `verify --source`: {state}."]
+    lines += ["", f"{frames} frames; `verify --source`: {state}."]
     if failures:
         lines += ["", "| not packed | stage | why |", "| --- | --- | --- |"]
         for row in failures:
