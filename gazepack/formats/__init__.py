@@ -8,7 +8,7 @@ from gazepack.formats.info import DatasetInfo
 from gazepack.formats.meta import FORMAT_VERSION, MAX_PSNR, SampleMeta
 from gazepack.formats.record import TOKEN_FIELDS, Sample
 from gazepack.formats.storage import Storage, open_storage
-from gazepack.formats.summary import summarise
+from gazepack.formats.summary import outstanding, summarise
 from gazepack.formats.verify import Problem, verify_shard
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "codec_from",
     "codec_from_settings",
     "open_storage",
+    "outstanding",
     "summarise",
     "verify_shard",
 ]

@@ -30,8 +30,8 @@ from gazepack.formats.index import (
 )
 from gazepack.formats.info import INFO_NAME, DatasetInfo
 from gazepack.formats.record import Sample
+from gazepack.formats.shard import ShardWriter
 from gazepack.formats.storage import Storage, is_temporary, open_storage
-from gazepack.formats.webdataset import EXTENSION, ShardWriter, sample_from_bytes
 
 __all__ = ["DatasetDirectory", "DatasetInfo", "Failure"]
 
@@ -46,6 +46,7 @@ class DatasetDirectory:
     def __init__(self, storage: Storage, info: DatasetInfo) -> None:
         self._storage = storage
         self._codec = info.make_codec()
+        self._container = info.make_container()
         self.info = info
 
     @property
@@ -108,7 +109,7 @@ class DatasetDirectory:
         Raises:
             UsageError: the number is negative or has more than nine digits.
         """
-        return f"shards/{_digits(number)}.{EXTENSION}"
+        return f"shards/{_digits(number)}.{self._container.extension}"
 
     def index_name(self, number: int) -> str:
         """Return the name of a shard's index below the root."""
@@ -207,7 +208,7 @@ class DatasetDirectory:
         if self.is_committed(number):
             raise UsageError(f"shard {number} of {self.uri} is committed already")
         with self._storage.staged(name) as file:
-            writer = ShardWriter(file, self._codec)
+            writer = ShardWriter(file, self._container.encoder(self._codec))
             for sample in self._checked(samples):
                 writer.write(sample)
             writer.finish()
@@ -254,9 +255,23 @@ class DatasetDirectory:
                 place=f"{name}: sample {row['key']}",
                 remedy="restore the shard from a copy, or pack it again",
             )
-        return sample_from_bytes(
+        return self._container.read(
             stored, row=row, codec=self._codec, patch_size=self.info.patch_size, place=name
         )
+
+    def read_member(self, row: Mapping[str, Any], name: str) -> bytes:
+        """Return one member of a sample as it is stored, by one range read, unchecked.
+
+        Raises:
+            DatasetError: the index lists no such member, or the shard is missing.
+        """
+        for member in row["members"]:
+            if member["name"] == name:
+                return self._storage.read_range(
+                    self.shard_name(row["shard"]), offset=member["offset"], size=member["size"]
+                )
+        place = f"{self.shard_name(row['shard'])}: sample {row['key']}: {name}"
+        raise DatasetError("the field is missing", place=place)
 
     def read_stored(self, row: Mapping[str, Any]) -> bytes:
         """Return a sample's bytes in the shard, unchecked."""

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from gazepack import __version__
 from gazepack.errors import DatasetError, FormatVersionError
 from gazepack.formats.codecs import Codec, codec_from_settings
+from gazepack.formats.containers import CONTAINERS
 from gazepack.formats.meta import FORMAT_VERSION, canonical_json, describe, parse_json
+from gazepack.formats.shard import Container
 from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES, check_patch_size
 
 INFO_NAME = "dataset.json"
@@ -35,7 +37,7 @@ class DatasetInfo(BaseModel):
     """The version of the directory."""
     writer: str = f"gazepack {__version__}"
     """Who wrote it; not compared."""
-    container: Literal["webdataset"] = "webdataset"
+    container: Literal["webdataset", "arrow"] = "webdataset"
     """What the shards are."""
     codec: dict[str, Any]
     """`Codec.settings()`."""
@@ -71,6 +73,10 @@ class DatasetInfo(BaseModel):
     def _plain_json(cls, value: dict[str, Any]) -> dict[str, Any]:
         plain: dict[str, Any] = json.loads(canonical_json(value))
         return plain
+
+    def make_container(self) -> Container:
+        """Return the container of the shards."""
+        return CONTAINERS[self.container]
 
     def make_codec(self) -> Codec:
         """Return the codec of the patches."""

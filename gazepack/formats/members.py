@@ -5,6 +5,7 @@ are there before anything is allocated, and never unpickles.
 """
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,12 @@ from gazepack.formats.record import TOKEN_FIELDS, Sample
 META = "json"
 TOKENS = "tokens.npy"
 LOSS = "loss.npy"
+
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '([<>|=][A-Za-z]\d*)', 'fortran_order': (True|False), "
+    rb"'shape': \((|\d{1,12},|\d{1,12}(?:, \d{1,12}){1,7})\), \} *\n"
+)
 
 
 def patches_field(codec: Codec) -> str:
@@ -36,13 +43,24 @@ def encode_members(sample: Sample, codec: Codec) -> dict[str, bytes]:
         META: canonical_json(sample.meta),
         TOKENS: to_npy(sample.tokens_N6),
         LOSS: to_npy(sample.loss_N),
-        patches_field(codec): codec.encode(sample.patches_NPP3),
+        patches_field(codec): encoded_patches(sample, codec),
     }
     return own | dict(sorted(sample.fields.items()))
 
 
+def encoded_patches(sample: Sample, codec: Codec) -> bytes:
+    """Return the patches' member: as it was carried over, or encoded now."""
+    return codec.encode(sample.patches_NPP3) if sample.encoded is None else sample.encoded
+
+
 def decode_members(
-    members: Mapping[str, bytes], *, key: str, codec: Codec, patch_size: int, place: str
+    members: Mapping[str, bytes],
+    *,
+    key: str,
+    codec: Codec,
+    patch_size: int,
+    place: str,
+    is_npy: bool = True,
 ) -> Sample:
     """Return the sample that `encode_members` stored.
 
@@ -52,6 +70,7 @@ def decode_members(
         codec: what encoded the patches.
         patch_size: side of every patch, in pixels.
         place: where the members come from, for messages.
+        is_npy: whether arrays are `.npy` files; else they are values alone.
 
     Raises:
         DatasetError: a field is missing or does not hold what it must; names the sample and field.
@@ -63,11 +82,10 @@ def decode_members(
             raise DatasetError("the field is missing", place=f"{place}: {name}")
         return members[name]
 
+    read = from_npy if is_npy else from_values
     meta: Any = _at(f"{place}: {META}", parse_json, field(META))
-    tokens_N6 = _at(
-        f"{place}: {TOKENS}", from_npy, field(TOKENS), dtype="<u2", width=len(TOKEN_FIELDS)
-    )
-    loss_N = _at(f"{place}: {LOSS}", from_npy, field(LOSS), dtype="<f2", width=None)
+    tokens_N6 = _at(f"{place}: {TOKENS}", read, field(TOKENS), dtype="<u2", width=len(TOKEN_FIELDS))
+    loss_N = _at(f"{place}: {LOSS}", read, field(LOSS), dtype="<f2", width=None)
     patches_NPP3 = _at(
         f"{place}: {patches_field(codec)}",
         codec.decode,
@@ -97,11 +115,29 @@ def _at(place: str, read: Any, data: bytes, **settings: Any) -> Any:
         raise DatasetError(error.problem, place=place) from error
 
 
+def to_values(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array little-endian and in C order."""
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+
+
+def from_values(data: bytes, *, dtype: str, width: int | None) -> npt.NDArray[Any]:
+    """Return the array of values alone, writable: shape (N, width), or (N,) without a width.
+
+    Raises:
+        DatasetError: the bytes are no whole number of rows.
+    """
+    expected = np.dtype(dtype)
+    row_bytes = (width or 1) * expected.itemsize
+    if len(data) % row_bytes:
+        raise DatasetError(f"{len(data)} bytes are no whole number of rows of {row_bytes} bytes")
+    array = np.frombuffer(data, dtype=expected).reshape((-1,) if width is None else (-1, width))
+    return array.astype(expected.newbyteorder("="))
+
+
 def to_npy(array: npt.NDArray[Any]) -> bytes:
     """Return the array as `.npy` version 1.0, little-endian, C order."""
     out = io.BytesIO()
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    np.lib.format.write_array(out, little, version=(1, 0), allow_pickle=False)
+    np.lib.format.write_array(out, to_values(array), version=(1, 0), allow_pickle=False)
     return out.getvalue()
 
 
@@ -112,23 +148,35 @@ def from_npy(data: bytes, *, dtype: str, width: int | None) -> npt.NDArray[Any]:
         DatasetError: another version, type, order or shape, or more or fewer bytes than the shape
             needs.
     """
-    stream = io.BytesIO(data)
-    try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("its version is not 1.0")
-        shape, is_fortran, stored = np.lib.format.read_array_header_1_0(stream)
-    except ValueError as error:
-        raise DatasetError(f"not an .npy file ({str(error).splitlines()[0]})") from error
+    descr, order, shape, content = _npy_header(data)
     expected = np.dtype(dtype)
     trailing = () if width is None else (width,)
-    fits = len(shape) == 1 + len(trailing) and shape[1:] == trailing and shape[0] >= 0
-    if stored != expected or is_fortran or not fits:
+    fits = len(shape) == 1 + len(trailing) and shape[1:] == trailing
+    if descr != dtype or order != "False" or not fits:
         raise DatasetError(
-            f"the array is {stored} {shape}, not {dtype} (N, {width or ''}) in C order"
+            f"the array is {descr} {shape}, not {dtype} (N, {width or ''}) in C order"
         )
     num_bytes = shape[0] * (width or 1) * expected.itemsize
-    content = data[stream.tell() :]
     if len(content) != num_bytes:
         raise DatasetError(f"the shape {shape} needs {num_bytes} bytes, there are {len(content)}")
     array = np.frombuffer(content, dtype=expected).reshape(shape)
     return array.astype(expected.newbyteorder("="))
+
+
+def _npy_header(data: bytes) -> tuple[str, str, tuple[int, ...], bytes]:
+    """Return (type, whether columns go first, shape, content) of an `.npy` file of version 1.0.
+
+    The header is read as numpy writes it. Any other is a Python expression, and nothing is evaluated here.
+
+    Raises:
+        DatasetError: it is not one.
+    """
+    if not data.startswith(_NPY_MAGIC):
+        raise DatasetError("not an .npy file of version 1.0")
+    start = len(_NPY_MAGIC) + 2
+    end = start + int.from_bytes(data[len(_NPY_MAGIC) : start], "little")
+    found = _NPY_HEADER.fullmatch(data[start:end])
+    if found is None or end > len(data):
+        raise DatasetError("not an .npy file: its header is not what numpy writes")
+    descr, order, sides = (part.decode("ascii") for part in found.groups())
+    return descr, order, tuple(int(side) for side in sides.split(",") if side.strip()), data[end:]

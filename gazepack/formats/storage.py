@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import fsspec
-from fsspec.core import url_to_fs
 
 from gazepack.errors import DatasetError, GazepackError, StorageError, UsageError
+from gazepack.formats.remote import filesystem, persistently, without_secrets
 
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 _REMEDIES = {
@@ -217,12 +217,12 @@ class LocalStorage:
 
 
 class ObjectStorage:
-    """A prefix of an object store; credentials and endpoints come from its own settings."""
+    """A prefix of an object store; credentials, endpoints and patience are as `remote.py` says."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         with _opening(uri):
-            fs, root = url_to_fs(uri, use_listings_cache=False)
+            fs, root = filesystem(uri)
         self._fs: fsspec.AbstractFileSystem = fs
         self._root: str = root.rstrip("/")
 
@@ -232,7 +232,8 @@ class ObjectStorage:
     def read_bytes(self, name: str) -> bytes:
         """Return a whole object."""
         with _reading(self.uri, name):
-            return bytes(self._fs.cat_file(self._path(name)))
+            path = self._path(name)
+            return bytes(persistently(lambda: self._fs.cat_file(path)))
 
     def read_range(self, name: str, *, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes from `offset` on, by one range request."""
@@ -240,9 +241,10 @@ class ObjectStorage:
             raise _short(name, offset=offset, size=size, length=None)
         if not size:
             return b""
+        path, end = self._path(name), offset + size
         try:
             with _reading(self.uri, name):
-                data = self._fs.cat_file(self._path(name), start=offset, end=offset + size)
+                data = persistently(lambda: self._fs.cat_file(path, start=offset, end=end))
         except StorageError as error:
             length = self.size(name)
             if offset + size > length:
@@ -253,12 +255,14 @@ class ObjectStorage:
     def size(self, name: str) -> int:
         """Return the length of an object in bytes."""
         with _reading(self.uri, name):
-            return int(self._fs.size(self._path(name)))
+            path = self._path(name)
+            return int(persistently(lambda: self._fs.size(path)))
 
     def write_atomic(self, name: str, data: bytes) -> None:
         """Put one object."""
         with _writing(self.uri, name):
-            self._fs.pipe_file(self._path(name), data)
+            path = self._path(name)
+            persistently(lambda: self._fs.pipe_file(path, data))
 
     @contextmanager
     def staged(self, name: str) -> Iterator["Staged"]:
@@ -271,19 +275,27 @@ class ObjectStorage:
                 yield staged
                 staged.flush()
             with _writing(self.uri, name):
-                self._fs.put_file(str(local), path)
+                persistently(lambda: self._fs.put_file(str(local), path))
 
     def exists(self, name: str) -> bool:
         """Return whether there is an object of this name."""
         with _reading(self.uri, name):
-            return bool(self._fs.isfile(self._path(name)))
+            path = self._path(name)
+            return bool(persistently(lambda: self._is_file(path)))
+
+    def _is_file(self, path: str) -> bool:
+        """Return whether there is an object; unlike `isfile` of fsspec, an outage is not a no."""
+        try:
+            return bool(self._fs.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
     def list(self, prefix: str = "") -> list[str]:
         """Return the sorted names of all objects below a prefix."""
         top = self._path(prefix) if prefix else self._root
         with _reading(self.uri, prefix):
             self._fs.invalidate_cache()
-            found = self._fs.find(top)
+            found = persistently(lambda: self._fs.find(top))
         start = len(self._root) + 1
         return sorted(str(path)[start:] for path in found)
 
@@ -291,14 +303,16 @@ class ObjectStorage:
         """Return whether no object lies below the root."""
         with _writing(self.uri, ""):
             try:
-                return not [p for p in self._fs.ls(self._root, detail=False) if p != self._root]
+                below = persistently(lambda: self._fs.ls(self._root, detail=False))
+                return not [path for path in below if path != self._root]
             except FileNotFoundError:
                 return True
 
     def remove(self, name: str) -> None:
         """Remove an object; a missing one is no error."""
         with _writing(self.uri, name), suppress(FileNotFoundError):
-            self._fs.rm_file(self._path(name))
+            path = self._path(name)
+            persistently(lambda: self._fs.rm_file(path))
 
 
 def _raise_unless_missing(error: OSError) -> None:
@@ -373,7 +387,9 @@ def _storage_error(action: str, uri: str, name: str, error: Exception) -> Storag
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     remedy = _REMEDIES.get(code or 0, "check the address, the credentials and the network")
     return StorageError(
-        f"{_join(uri, name)} cannot be {action} ({reason or type(error).__name__})",
+        without_secrets(
+            f"{_join(uri, name)} cannot be {action} ({reason or type(error).__name__})"
+        ),
         remedy=remedy,
     )
 

@@ -26,7 +26,7 @@ def summarise(directory: DatasetDirectory) -> dict[str, Any]:
         "format_version": info.format_version,
         "samples": index.num_rows,
         "videos": pc.count_distinct(index["id"]).as_py(),
-        "failed": directory.failures().num_rows,
+        "failed": outstanding(directory, index).num_rows,
         "frames": _sum(index, "frames"),
         "tokens": tokens,
         "dense_tokens": dense,
@@ -38,6 +38,26 @@ def summarise(directory: DatasetDirectory) -> dict[str, Any]:
         "model_sha256": info.provenance.get("model_sha256"),
         "min_psnr": pc.min(index["min_psnr"]).as_py(),
     }
+
+
+def outstanding(directory: DatasetDirectory, index: pa.Table | None = None) -> pa.Table:
+    """Return the last failure of every video that no shard holds: a retried video may be in a later shard.
+
+    Args:
+        directory: the dataset.
+        index: its whole index, when it has been read already.
+
+    Raises:
+        DatasetError: an index or failures file is damaged.
+    """
+    failures = directory.failures()
+    if not failures.num_rows:
+        return failures
+    index = directory.read_index() if index is None else index
+    missing = pc.invert(pc.is_in(failures["id"], value_set=index["id"].combine_chunks()))
+    last = {video: row for row, video in enumerate(failures["id"].to_pylist())}
+    is_last = pa.array([last[video] == row for row, video in enumerate(failures["id"].to_pylist())])
+    return failures.filter(pc.and_(missing, is_last))
 
 
 def _sum(table: pa.Table, column: str) -> int:

@@ -7,7 +7,7 @@ first, since the reader of the report wants to know whether one sample or the wh
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from gazepack.formats.dataset import DatasetDirectory
 from gazepack.formats.failures import failures_from_bytes
 from gazepack.formats.index import Member, ShardFacts, index_row, rows_to_table
 from gazepack.formats.record import Sample
-from gazepack.formats.webdataset import END, sample_from_bytes, tar_members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +47,12 @@ def verify_shard(directory: DatasetDirectory, number: int) -> list[Problem]:
         rows = directory.index(number).to_pylist()
         facts = directory.shard_facts(number)
         size = directory.storage.size(name)
+        head = directory.info.make_container().head(directory.storage, name)
     except DatasetError as error:
         return [_from_error(error, directory.index_name(number))]
     problems: list[Problem] = []
-    sha256 = hashlib.sha256()
-    position = 0
+    sha256 = hashlib.sha256(head)
+    position = len(head)
     for row in rows:
         place = f"{name}: sample {row['key']}"
         if row["offset"] != position:
@@ -66,7 +66,9 @@ def verify_shard(directory: DatasetDirectory, number: int) -> list[Problem]:
             continue
         sha256.update(stored)
         problems += _sample(directory, row, stored)
-    problems += _end(directory, number, facts, size=size, position=position, sha256=sha256)
+    problems += _end(
+        directory, number, facts, rows=rows, size=size, position=position, sha256=sha256
+    )
     for key, count in Counter(row["key"] for row in rows).items():
         if count > 1:
             problems.append(Problem(place=f"{name}: sample {key}", problem=f"{count} of this key"))
@@ -85,21 +87,22 @@ def _end(
     number: int,
     facts: ShardFacts,
     *,
+    rows: Sequence[Mapping[str, Any]],
     size: int,
     position: int,
     sha256: "hashlib._Hash",
 ) -> Iterator[Problem]:
     """Check what follows the last sample, the size and the hash; `sha256` has seen all samples."""
-    name = directory.shard_name(number)
+    name, container = directory.shard_name(number), directory.info.make_container()
     if size != facts.size:
         yield Problem(place=name, problem=f"it has {size} bytes, the index says {facts.size}")
         return
-    if size != position + len(END):
+    if not 0 <= size - position <= container.most_end_bytes(len(rows)):
         yield Problem(place=name, problem=f"it has {size} bytes, its samples end at {position}")
         return
-    end = directory.storage.read_range(name, offset=position, size=len(END))
-    if end != END:
-        yield Problem(place=name, problem="it does not end in two zero blocks")
+    end = directory.storage.read_range(name, offset=position, size=size - position)
+    for problem in container.check_end(end, rows=rows):
+        yield Problem(place=name, problem=problem)
     sha256.update(end)
     if sha256.hexdigest() != facts.sha256:
         yield Problem(place=name, problem=f"its SHA-256 is not {facts.sha256}")
@@ -114,14 +117,14 @@ def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: bytes) 
     if crc32 != row["crc32"]:
         problem = f"its CRC-32 is {crc32:08x}, the index says {row['crc32']:08x}"
         problems.append(Problem(place=place, problem=problem))
-    listed = [(f"{row['key']}.{m['name']}", m["offset"], m["size"]) for m in row["members"]]
+    container, codec = directory.info.make_container(), directory.info.make_codec()
     try:
-        if tar_members(stored, offset=row["offset"], place=place) != listed:
-            problems.append(Problem(place=place, problem="tar and index list other members"))
-        sample = sample_from_bytes(
+        for problem in container.check_sample(stored, row=row, codec=codec):
+            problems.append(Problem(place=place, problem=problem))
+        sample = container.read(
             stored,
             row=row,
-            codec=directory.info.make_codec(),
+            codec=codec,
             patch_size=directory.info.patch_size,
             place=name,
         )

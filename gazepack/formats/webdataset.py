@@ -6,66 +6,78 @@ zeroed. Reading never asks a member where it wants to
 go: names are only ever looked up.
 """
 
-import hashlib
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from gazepack.errors import DatasetError
 from gazepack.formats.codecs.base import Codec
-from gazepack.formats.index import IndexRow, Member, index_row
+from gazepack.formats.index import Member
 from gazepack.formats.members import decode_members, encode_members
 from gazepack.formats.record import Sample
-from gazepack.formats.storage import Staged
+from gazepack.formats.shard import Encoder, Row, cut_members
+from gazepack.formats.storage import Storage
 
-EXTENSION = "tar"
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
 """What ends a tar; all of a shard without samples."""
 
 
-class ShardWriter:
-    """Writes samples one after the other and keeps their index rows; holds one sample at a time."""
+class TarEncoder:
+    """Writes one tar."""
 
-    def __init__(self, file: Staged, codec: Codec) -> None:
-        self._file = file
+    def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._sha256 = hashlib.sha256()
-        self._size = 0
-        self._rows: list[IndexRow] = []
 
-    def write(self, sample: Sample) -> IndexRow:
-        """Append one sample and return its index row."""
-        stored, members = sample_to_bytes(sample, self._codec, offset=self._size)
-        row = index_row(sample, stored=stored, offset=self._size, members=members)
-        self._append(stored)
-        self._rows.append(row)
-        return row
+    def begin(self) -> bytes:
+        """Return nothing: a tar begins with its first member."""
+        return b""
 
-    def finish(self) -> None:
-        """Append the end of the archive."""
-        self._append(END)
+    def sample(self, sample: Sample, *, offset: int) -> tuple[bytes, list[Member]]:
+        """Return a sample's stretch of the tar, and where its members lie."""
+        return sample_to_bytes(sample, self._codec, offset=offset)
 
-    @property
-    def rows(self) -> Sequence[IndexRow]:
-        """The index rows of everything written so far."""
-        return self._rows
+    def end(self) -> bytes:
+        """Return two zero blocks."""
+        return END
 
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._size
 
-    @property
-    def sha256(self) -> str:
-        """Of the bytes written so far, in hexadecimal."""
-        return self._sha256.hexdigest()
+class WebDatasetContainer:
+    """The container `webdataset`."""
 
-    def _append(self, data: bytes) -> None:
-        self._file.write(data)
-        self._sha256.update(data)
-        self._size += len(data)
+    name: ClassVar[str] = "webdataset"
+    extension: ClassVar[str] = "tar"
+
+    def encoder(self, codec: Codec) -> Encoder:
+        """Return what writes one tar."""
+        return TarEncoder(codec)
+
+    def read(self, stored: bytes, *, row: Row, codec: Codec, patch_size: int, place: str) -> Sample:
+        """Return the sample of an index row from its stretch of the tar."""
+        contents = cut_members(stored, row=row, place=place)
+        return decode_members(
+            contents, key=row["key"], codec=codec, patch_size=patch_size, place=place
+        )
+
+    def head(self, storage: Storage, name: str) -> bytes:  # noqa: ARG002 (a tar has none)
+        """Return nothing."""
+        return b""
+
+    def check_sample(self, stored: bytes, *, row: Row, codec: Codec) -> Iterator[str]:  # noqa: ARG002
+        """Yield a problem if a tar reader finds other members than the index lists."""
+        listed = [(f"{row['key']}.{m['name']}", m["offset"], m["size"]) for m in row["members"]]
+        if tar_members(stored, offset=row["offset"]) != listed:
+            yield "tar and index list other members"
+
+    def check_end(self, end: bytes, *, rows: Sequence[Row]) -> Iterator[str]:  # noqa: ARG002
+        """Yield a problem unless it is two zero blocks."""
+        if end != END:
+            yield "it does not end in two zero blocks"
+
+    def most_end_bytes(self, num_rows: int) -> int:  # noqa: ARG002 (always two blocks)
+        """Return the length of two blocks."""
+        return len(END)
 
 
 def sample_to_bytes(sample: Sample, codec: Codec, *, offset: int) -> tuple[bytes, list[Member]]:
@@ -90,36 +102,7 @@ def _header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
 
 
-def sample_from_bytes(
-    stored: bytes, *, row: Mapping[str, Any], codec: Codec, patch_size: int, place: str
-) -> Sample:
-    """Return the sample of an index row from its stretch of the tar.
-
-    Args:
-        stored: the bytes `row["offset"]` to `row["offset"] + row["size"]` of the shard.
-        row: key, offset and members are used.
-        codec: what encoded the patches.
-        patch_size: side of every patch, in pixels.
-        place: the shard, for messages.
-
-    Raises:
-        DatasetError: a member lies outside the stretch, is missing or does not hold what it must.
-    """
-    view = memoryview(stored)
-    contents: dict[str, bytes] = {}
-    for member in row["members"]:
-        start = member["offset"] - row["offset"]
-        if start < 0 or member["size"] < 0 or start + member["size"] > len(stored):
-            raise DatasetError(
-                f"the index places it at bytes {member['offset']} to "
-                f"{member['offset'] + member['size']}, outside the sample",
-                place=f"{place}: sample {row['key']}: {member['name']}",
-            )
-        contents[member["name"]] = bytes(view[start : start + member["size"]])
-    return decode_members(contents, key=row["key"], codec=codec, patch_size=patch_size, place=place)
-
-
-def tar_members(stored: bytes, *, offset: int, place: str) -> list[tuple[str, int, int]]:
+def tar_members(stored: bytes, *, offset: int) -> list[tuple[str, int, int]]:
     """Return (full name, offset in the shard, size) of the members a tar reader finds.
 
     Raises:
@@ -129,8 +112,8 @@ def tar_members(stored: bytes, *, offset: int, place: str) -> list[tuple[str, in
         with tarfile.open(fileobj=io.BytesIO(stored + END), mode="r:") as tar:
             found = tar.getmembers()
     except (tarfile.TarError, ValueError, EOFError, OSError) as error:
-        raise DatasetError(f"the tar headers are damaged ({error})", place=place) from error
+        raise DatasetError(f"the tar headers are damaged ({error})") from error
     for info in found:
         if not info.isreg():
-            raise DatasetError(f"{info.name!r} is not a regular file of the tar", place=place)
+            raise DatasetError(f"{info.name!r} is not a regular file of the tar")
     return [(info.name, offset + info.offset_data, info.size) for info in found]

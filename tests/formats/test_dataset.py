@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from gazepack.errors import DatasetError, FormatVersionError, ProvenanceError, UsageError
-from gazepack.formats import DatasetDirectory, DatasetInfo, Failure, codec_from, verify_shard
+from gazepack.formats import (
+    CODECS,
+    DatasetDirectory,
+    DatasetInfo,
+    Failure,
+    codec_from,
+    verify_shard,
+)
 from gazepack.formats.storage import LocalStorage
 
 FAILURE = Failure(id="f", uri="u", stage="open", error="VideoError", message="m", attempts=1)
@@ -20,11 +27,12 @@ def snapshot(directory: DatasetDirectory) -> dict[str, bytes]:
     return {name: storage.read_bytes(name) for name in storage.list()}
 
 
-@pytest.mark.parametrize("name", ["zstd", "jpeg"])
-def test_samples_come_back(name, tmp_path, make_sample, same):
+@pytest.mark.parametrize("container", ["webdataset", "arrow"])
+@pytest.mark.parametrize("name", sorted(CODECS))
+def test_samples_come_back(name, container, tmp_path, make_sample, same):
     """What was written is read, one by row and all in order; lossy pixels as the codec gives them."""
     codec = codec_from(name)
-    info = DatasetInfo(codec=codec.settings(), patch_size=14)
+    info = DatasetInfo(container=container, codec=codec.settings(), patch_size=14)
     dataset = DatasetDirectory.create_or_open(str(tmp_path), info)
     samples = [make_sample(f"k{i}", patch_size=14, seed=i, tokens=(i, 3)) for i in range(4)]
     dataset.write_shard(7, samples)

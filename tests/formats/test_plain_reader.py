@@ -1,4 +1,4 @@
-"""A reader written from docs/format.md alone: numpy, json, tarfile, zstandard, Pillow; no gazepack."""
+"""A reader written from docs/format.md alone: numpy, json, tarfile, pyarrow, zstandard, Pillow; no gazepack."""
 
 import io
 import json
@@ -6,29 +6,48 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import zstandard
 from PIL import Image
 
-from gazepack.formats import DatasetDirectory, DatasetInfo, codec_from
+from gazepack.formats import CODECS, DatasetDirectory, DatasetInfo, codec_from
 
 
 def read_shard(root: Path, number: int):
     """Yield (key, meta, tokens, loss, patches) of a shard, as the specification says."""
     info = json.loads((root / "dataset.json").read_bytes())
     assert (info["format"], info["format_version"]) == ("gazepack", 1)
-    unpack = {"zstd": unpack_zstd, "jpeg": unpack_jpeg}[info["codec"]["name"]]
-    suffix = {"zstd": "patches.zst", "jpeg": "patches.jpg"}[info["codec"]["name"]]
+    unpack = {"zstd": unpack_zstd, "jpeg": unpack_jpeg, "raw": unpack_raw}
+    unpack |= {"webp": unpack_cells, "png": unpack_cells}
+    read = {"webdataset": read_tar, "arrow": read_arrow}[info["container"]]
+    for key, text, tokens, loss, data in read(root / "shards" / f"{number:06d}"):
+        patches = unpack[info["codec"]["name"]](data, len(tokens), info["patch_size"])
+        yield key, json.loads(text), tokens, loss, patches
+
+
+def read_tar(stem: Path):
+    """Section 3, webdataset."""
     samples: dict[str, dict[str, bytes]] = {}
-    with tarfile.open(root / "shards" / f"{number:06d}.tar") as tar:
+    with tarfile.open(stem.with_suffix(".tar")) as tar:
         for member in tar:
             key, field = member.name.split(".", 1)
             samples.setdefault(key, {})[field] = tar.extractfile(member).read()
     for key, fields in samples.items():
         tokens = np.load(io.BytesIO(fields["tokens.npy"]), allow_pickle=False)
         loss = np.load(io.BytesIO(fields["loss.npy"]), allow_pickle=False)
-        patches = unpack(fields[suffix], len(tokens), info["patch_size"])
-        yield key, json.loads(fields["json"]), tokens, loss, patches
+        (patches,) = (data for name, data in fields.items() if name.startswith("patches."))
+        yield key, fields["json"], tokens, loss, patches
+
+
+def read_arrow(stem: Path):
+    """Section 3, arrow."""
+    with pa.memory_map(str(stem.with_suffix(".arrow"))) as file:
+        rows = pa.ipc.open_file(file).read_all().to_pylist()
+    for row in rows:
+        tokens = np.array(row["tokens"], dtype=np.uint16).reshape(-1, 6)
+        loss = np.array(row["loss"], dtype=np.float16)
+        yield row["key"], row["json"], tokens, loss, row["patches"]
 
 
 def unpack_zstd(data: bytes, n: int, p: int) -> np.ndarray:
@@ -43,11 +62,17 @@ def unpack_zstd(data: bytes, n: int, p: int) -> np.ndarray:
 
 def unpack_jpeg(data: bytes, n: int, p: int) -> np.ndarray:
     """Section 5, jpeg."""
+    return unpack_cells(data, n, p, side=(p + 7) // 8 * 8)
+
+
+def unpack_cells(data: bytes, n: int, p: int, side: int | None = None) -> np.ndarray:
+    """Section 5, the atlas of webp and png."""
     if n == 0:
         return np.zeros((0, p, p, 3), dtype=np.uint8)
-    side = (p + 7) // 8 * 8
-    cols = min(n, max(64, -(-n // (65535 // side))))
+    side = side or p
     atlas = np.asarray(Image.open(io.BytesIO(data)))
+    cols = atlas.shape[1] // side
+    assert cols == min(n, max(64, -(-n // (65535 // side))))
     cells = []
     for i in range(n):
         row, col = divmod(i, cols)
@@ -55,11 +80,18 @@ def unpack_jpeg(data: bytes, n: int, p: int) -> np.ndarray:
     return np.stack(cells)
 
 
-@pytest.mark.parametrize("codec", ["zstd", "jpeg"])
+def unpack_raw(data: bytes, n: int, p: int) -> np.ndarray:
+    """Section 5, raw."""
+    return np.frombuffer(data, dtype=np.uint8).reshape(n, p, p, 3)
+
+
+@pytest.mark.parametrize("container", ["webdataset", "arrow"])
+@pytest.mark.parametrize("codec", sorted(CODECS))
 @pytest.mark.parametrize("patch_size", [14, 16])
-def test_the_specification_is_enough(codec, patch_size, tmp_path, make_sample):
+def test_the_specification_is_enough(codec, container, patch_size, tmp_path, make_sample):
     """The plain reader finds exactly what gazepack finds, also beyond one row of the atlas."""
-    info = DatasetInfo(codec=codec_from(codec).settings(), patch_size=patch_size)
+    settings = codec_from(codec).settings()
+    info = DatasetInfo(container=container, codec=settings, patch_size=patch_size)
     dataset = DatasetDirectory.create_or_open(str(tmp_path), info)
     counts = [(3, 2), (), (16, 16, 16, 16, 9)]
     dataset.write_shard(

@@ -9,7 +9,13 @@ import webdataset
 
 from gazepack.errors import DatasetError
 from gazepack.formats import codec_from
-from gazepack.formats.webdataset import BLOCK, END, sample_from_bytes, sample_to_bytes, tar_members
+from gazepack.formats.webdataset import (
+    BLOCK,
+    END,
+    WebDatasetContainer,
+    sample_to_bytes,
+    tar_members,
+)
 
 CODEC = codec_from("jpeg")
 
@@ -32,13 +38,15 @@ def test_the_listed_places_are_the_tars(key, make_sample, same):
     sample = make_sample(key)
     stored, members = sample_to_bytes(sample, codec_from("zstd"), offset=5120)
     listed = [(f"{key}.{member.name}", member.offset, member.size) for member in members]
-    assert tar_members(stored, offset=5120, place="p") == listed
+    assert tar_members(stored, offset=5120) == listed
     row = {
         "key": key,
         "offset": 5120,
         "members": [{"name": m.name, "offset": m.offset, "size": m.size} for m in members],
     }
-    again = sample_from_bytes(stored, row=row, codec=codec_from("zstd"), patch_size=16, place="p")
+    again = WebDatasetContainer().read(
+        stored, row=row, codec=codec_from("zstd"), patch_size=16, place="p"
+    )
     same(again, sample)
 
 
@@ -48,7 +56,7 @@ def test_a_member_outside_its_sample_is_refused(offset, size, make_sample):
     stored, _ = sample_to_bytes(make_sample("k"), CODEC, offset=0)
     row = {"key": "k", "offset": 0, "members": [{"name": "json", "offset": offset, "size": size}]}
     with pytest.raises(DatasetError, match="p: sample k: json: the index places it at bytes"):
-        sample_from_bytes(stored, row=row, codec=CODEC, patch_size=16, place="p")
+        WebDatasetContainer().read(stored, row=row, codec=CODEC, patch_size=16, place="p")
 
 
 def test_members_that_are_no_files_are_refused():
@@ -56,15 +64,15 @@ def test_members_that_are_no_files_are_refused():
     link = tarfile.TarInfo("k.json")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     with pytest.raises(DatasetError, match=r"'k\.json' is not a regular file"):
-        tar_members(link.tobuf(), offset=0, place="p")
+        tar_members(link.tobuf(), offset=0)
 
 
 def test_damaged_headers_are_refused(make_sample):
     """A flipped byte in the first header is found by the tar's own checksum."""
     stored = bytearray(sample_to_bytes(make_sample("k"), CODEC, offset=0)[0])
     stored[0] ^= 1
-    with pytest.raises(DatasetError, match="p: the tar headers are damaged"):
-        tar_members(bytes(stored), offset=0, place="p")
+    with pytest.raises(DatasetError, match="the tar headers are damaged"):
+        tar_members(bytes(stored), offset=0)
 
 
 @pytest.mark.filterwarnings(

@@ -39,7 +39,8 @@ class Codec(Protocol):
         """Return uint8 N x P x P x 3, writable.
 
         Raises:
-            DatasetError: the bytes do not hold exactly `num_patches` patches of that size.
+            DatasetError: the bytes do not hold `num_patches` patches of that size. (A picture has whole rows
+                of cells, so a few patches more or less in its last row cannot be told from its size.)
         """
         ...
 

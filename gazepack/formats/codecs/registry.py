@@ -6,10 +6,14 @@ from typing import Any
 from gazepack.errors import UsageError
 from gazepack.formats.codecs.base import Codec
 from gazepack.formats.codecs.jpeg import JpegCodec
+from gazepack.formats.codecs.png import PngCodec
+from gazepack.formats.codecs.raw import RawCodec
+from gazepack.formats.codecs.webp import WebpCodec
 from gazepack.formats.codecs.zstd import ZstdCodec
 
-CODECS: Mapping[str, type[ZstdCodec] | type[JpegCodec]] = {
-    codec.name: codec for codec in (ZstdCodec, JpegCodec)
+CodecClass = type[JpegCodec] | type[ZstdCodec] | type[WebpCodec] | type[PngCodec] | type[RawCodec]
+CODECS: Mapping[str, CodecClass] = {
+    codec.name: codec for codec in (JpegCodec, ZstdCodec, WebpCodec, PngCodec, RawCodec)
 }
 """Every codec this gazepack knows."""
 
@@ -27,7 +31,8 @@ def codec_from(name: str, **settings: Any) -> Codec:
     for setting in settings:
         if setting not in known:
             raise UsageError(
-                f"codec {name!r} has no setting {setting!r}", remedy=f"it has {', '.join(known)}"
+                f"codec {name!r} has no setting {setting!r}",
+                remedy=f"it has {', '.join(known) or 'none'}",
             )
     return codec(**settings)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from gazepack.errors import DatasetError, UsageError
-from gazepack.formats.codecs.jpeg import JpegCodec, atlas_shape, from_atlas, to_atlas
+from gazepack.formats.codecs.atlas import Atlas
+from gazepack.formats.codecs.jpeg import JpegCodec
 
 
 def through(patches: np.ndarray, quality: int = 95) -> np.ndarray:
@@ -57,49 +57,8 @@ def test_quality_95_is_close(make_patches):
     assert psnr(95) > psnr(30) + 3
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    patches=st.tuples(st.integers(1, 200), st.sampled_from([4, 14, 16])).flatmap(
-        lambda shape: hnp.arrays(
-            np.uint8, (shape[0], shape[1], shape[1], 3), fill=st.integers(0, 255)
-        )
-    )
-)
-def test_the_atlas_itself_loses_nothing(patches):
-    """Laying out and taking apart is exact, and every cell is whole blocks."""
-    atlas = to_atlas(patches)
-    assert atlas.shape[0] % 8 == atlas.shape[1] % 8 == 0
-    num_patches, patch_size = patches.shape[:2]
-    np.testing.assert_array_equal(
-        from_atlas(atlas, num_patches=num_patches, patch_size=patch_size), patches
-    )
-
-
-def test_padding_repeats_the_edge(make_patches):
-    """A 14-px patch fills its 16-px cell with its last column and row."""
-    patches = make_patches(1, patch_size=14)
-    cell = to_atlas(patches)
-    np.testing.assert_array_equal(cell[:14, 14], patches[0, :, 13])
-    np.testing.assert_array_equal(cell[15, :14], patches[0, 13])
-
-
-@pytest.mark.parametrize(
-    ("num_patches", "patch_size", "expected"),
-    [
-        (1, 16, (1, 1, 16)),
-        (64, 16, (1, 64, 16)),
-        (65, 14, (2, 64, 16)),
-        (262_080, 16, (4095, 64, 16)),
-        (262_081, 16, (4033, 65, 16)),
-    ],
-)
-def test_the_atlas_never_outgrows_a_jpeg(num_patches, patch_size, expected):
-    """64 cells a row, and wider only where the height would pass 65,535 pixels."""
-    assert atlas_shape(num_patches, patch_size=patch_size) == expected
-
-
 def test_the_file_is_plain(make_patches):
-    """One baseline RGB JPEG, 4:4:4, with the standard tables: what any reader reads."""
+    """One baseline RGB JPEG, 4:4:4: what any reader reads."""
     data = JpegCodec().encode(make_patches(3, patch_size=16))
     with Image.open(io.BytesIO(data)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (48, 16))
@@ -142,3 +101,17 @@ def test_qualities_that_jpeg_does_not_have_are_refused(quality):
     """The quality is a whole number from 1 to 100."""
     with pytest.raises(UsageError, match="is not a whole number from 1 to 100"):
         JpegCodec(quality=quality)
+
+
+def test_tables_of_its_own_change_size_and_no_pixel(make_patches):
+    """Smooth patches are smaller than with the standard tables, noise has these; pixels are equal."""
+    smooth = make_patches(600, patch_size=16)
+    noise = np.random.default_rng(0).integers(0, 256, (600, 16, 16, 3)).astype(np.uint8)
+    for patches, is_smaller in ((smooth, True), (noise, False)):
+        atlas = Atlas(num_patches=600, patch_size=16, block=8, max_side=65535)
+        out = io.BytesIO()
+        Image.fromarray(atlas.lay_out(patches)).save(out, "JPEG", quality=95, subsampling=0)
+        data = JpegCodec().encode(patches)
+        assert (len(data) < len(out.getvalue())) == is_smaller
+        standard = JpegCodec().decode(out.getvalue(), num_patches=600, patch_size=16)
+        np.testing.assert_array_equal(standard, through(patches))

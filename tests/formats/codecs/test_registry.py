@@ -20,7 +20,7 @@ def test_a_setting_is_honoured():
 
 def test_an_unknown_codec_is_refused_with_the_known_ones():
     """The error names what exists."""
-    with pytest.raises(UsageError, match="codec 'avif' does not exist; use zstd or jpeg"):
+    with pytest.raises(UsageError, match="codec 'avif' does not exist; use jpeg or zstd or"):
         codec_from("avif")
 
 
@@ -34,3 +34,9 @@ def test_settings_without_a_name_are_refused():
     """Settings must say which codec."""
     with pytest.raises(UsageError, match="do not name a codec"):
         codec_from_settings({"level": 3})
+
+
+def test_a_codec_without_settings_says_so():
+    """`raw` has nothing to set."""
+    with pytest.raises(UsageError, match="'raw' has no setting 'level'; it has none"):
+        codec_from("raw", level=3)

@@ -1,0 +1,40 @@
+"""`gazepack convert`: the same samples in another container, codec or shard size."""
+
+import click
+
+from gazepack.cli.options import as_json, epilog
+from gazepack.cli.transferring import run_transfers, settings_of, transfer_options
+
+
+@click.command(
+    epilog=epilog(
+        "gazepack convert packed/ --out arrow/ --format arrow",
+        "gazepack convert packed/ --out s3://bucket/packed --samples-per-shard 1024",
+    )
+)
+@click.argument("uri")
+@click.option(
+    "--out", required=True, metavar="URI", help="Dataset directory to make or go on with."
+)
+@transfer_options
+@as_json
+def convert(
+    uri: str,
+    out: str,
+    container: str | None,
+    codec: str | None,
+    samples_per_shard: int | None,
+    as_json: bool,
+) -> None:
+    """Copy the dataset at URI into another container, codec or shard size, pixel for pixel.
+
+    Patches whose codec stays are carried over as they are. Every shard is compared with what was read. The
+    same command goes on where it was interrupted. No conversion makes patches smaller by a lossy codec: the
+    errors stored with them would no longer be true; pack the videos again.
+    """
+    from gazepack.formats import DatasetDirectory
+    from gazepack.formats.transfer import Transfer
+
+    settings = settings_of(container=container, codec=codec, samples_per_shard=samples_per_shard)
+    transfer = Transfer([DatasetDirectory.open(uri)], out, settings=settings)
+    run_transfers([transfer], as_json=as_json)

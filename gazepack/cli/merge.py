@@ -1,0 +1,34 @@
+"""`gazepack merge`: several datasets in one."""
+
+import click
+
+from gazepack.cli.options import as_json, epilog
+from gazepack.cli.transferring import run_transfers, settings_of, transfer_options
+
+
+@click.command(epilog=epilog("gazepack merge monday/ tuesday/ --out week/"))
+@click.argument("uris", nargs=-1, required=True, metavar="URI...")
+@click.option(
+    "--out", required=True, metavar="URI", help="Dataset directory to make or go on with."
+)
+@transfer_options
+@as_json
+def merge(
+    uris: tuple[str, ...],
+    out: str,
+    container: str | None,
+    codec: str | None,
+    samples_per_shard: int | None,
+    as_json: bool,
+) -> None:
+    """Copy the datasets at URI... into one, in this order, pixel for pixel.
+
+    They must have been packed with the same settings and hold different videos. The same command goes on
+    where it was interrupted.
+    """
+    from gazepack.formats import DatasetDirectory
+    from gazepack.formats.transfer import Transfer
+
+    settings = settings_of(container=container, codec=codec, samples_per_shard=samples_per_shard)
+    transfer = Transfer([DatasetDirectory.open(uri) for uri in uris], out, settings=settings)
+    run_transfers([transfer], as_json=as_json)

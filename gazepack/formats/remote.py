@@ -1,0 +1,186 @@
+"""Files behind a URI: which client, how patient it is, and a video read by ranges.
+
+Every request to an object store goes through `persistently`: throttling, server errors, broken and silent
+connections and answers cut short are tried again, first by the client (each part of an upload by itself),
+then here, with growing pauses, for about `GAZEPACK_RETRY_SECONDS` (60) in all. What will not change by waiting
+is not tried again: a missing file, a missing permission, missing credentials.
+
+Credentials and endpoints come from the client's own places (environment, profile, role of the machine) and
+are never looked at here; an address that carries a secret in itself is shown without it by `without_secrets`.
+"""
+
+import errno
+import io
+import os
+import random
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, TypeVar
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from gazepack.errors import GazepackError
+
+PATIENCE = "GAZEPACK_RETRY_SECONDS"
+PATIENCE_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 20.0
+BLOCK_BYTES = 4 * 2**20
+NUM_BLOCKS = 4
+"""What a remote video keeps in memory: the blocks it was last read from."""
+
+_S3_OPTIONS = {
+    "config_kwargs": {
+        "retries": {"mode": "standard", "total_max_attempts": 3},
+        "connect_timeout": 10,
+        "read_timeout": 20,
+    }
+}
+_FINAL = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ImportError,
+    NotImplementedError,
+    GazepackError,
+    MemoryError,
+    TypeError,
+    ValueError,
+)
+_FINAL_NAMES = frozenset(
+    ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError")
+)
+_SECRET_USER = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_QUERY = re.compile(
+    r"([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId|sig|token|key)=)"
+    r"[^&\s'\"]+",
+    re.IGNORECASE,
+)
+
+T = TypeVar("T")
+
+
+def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the client for a URI and what the client calls the place.
+
+    Raises:
+        ValueError: no such kind of storage.
+        ImportError: its client is not installed.
+    """
+    options = _S3_OPTIONS if uri.startswith(("s3://", "s3a://")) else {}
+    fs, path = url_to_fs(uri, use_listings_cache=False, **options)
+    if options:
+        fs.retries = 2
+    return fs, path
+
+
+def persistently(action: Callable[[], T]) -> T:
+    """Return `action()`, tried again as long as it fails for a reason that may pass.
+
+    Raises:
+        Exception: what the last attempt raised.
+    """
+    until = time.monotonic() + float(os.environ.get(PATIENCE, PATIENCE_SECONDS))
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return action()
+        except Exception as error:
+            if not may_pass(error) or time.monotonic() + pause > until:
+                raise
+        time.sleep(pause * random.uniform(0.5, 1.0))  # apart from the other workers
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def may_pass(error: Exception) -> bool:
+    """Return whether the same request might succeed later."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    refused = isinstance(error, OSError) and error.errno == errno.EINVAL  # such as a range outside
+    return not isinstance(error, _FINAL) and not names & _FINAL_NAMES and not refused
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with the passwords and signatures in its URIs blotted out."""
+    return _SECRET_QUERY.sub(r"\1***", _SECRET_USER.sub("***@", text))
+
+
+def is_remote(uri: str) -> bool:
+    """Return whether a path or URI lies outside this machine's file system."""
+    return "://" in uri and not uri.startswith(("file://", "local://"))
+
+
+@contextmanager
+def opened_source(uri: str) -> Iterator[str | BinaryIO]:
+    """Give a local path as it is, and open a remote file to be read by ranges.
+
+    Raises:
+        Exception: whatever the storage's client raises; storage clients have exceptions of their own.
+    """
+    if not is_remote(uri):
+        yield uri
+        return
+    with RemoteFile(uri) as raw:
+        yield raw  # type: ignore[misc]  # it has all that a decoder asks of a binary file
+
+
+class RemoteFile(io.RawIOBase):
+    """A remote file, read in blocks of `BLOCK_BYTES` of which the last `NUM_BLOCKS` are kept."""
+
+    def __init__(self, uri: str) -> None:
+        self.name = without_secrets(uri)
+        self._fs, self._path = filesystem(uri)
+        self._size = int(persistently(lambda: self._fs.size(self._path)))
+        self._position = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position; nothing is read."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Return `size` bytes from the position on, fewer only at the end."""
+        end = self._size if size is None or size < 0 else min(self._size, self._position + size)
+        parts = []
+        while self._position < end:
+            number, start = divmod(self._position, BLOCK_BYTES)
+            part = self._block(number)[start : start + end - self._position]
+            parts.append(part)
+            self._position += len(part)
+        return b"".join(parts)
+
+    def _block(self, number: int) -> bytes:
+        """Return a block, from memory or by one request."""
+        if number not in self._blocks:
+            start = number * BLOCK_BYTES
+            end = min(self._size, start + BLOCK_BYTES)
+            self._blocks[number] = persistently(lambda: self._fetch(start, end))
+            if len(self._blocks) > NUM_BLOCKS:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(number)
+        return self._blocks[number]
+
+    def _fetch(self, start: int, end: int) -> bytes:
+        data = bytes(self._fs.cat_file(self._path, start=start, end=end))
+        if len(data) != end - start:
+            raise OSError(f"{len(data)} bytes came of {end - start} asked")
+        return data
