@@ -130,8 +130,9 @@ class AutoGazeConfig(_Part):
     gaze_model_config: GazeModelConfig = GazeModelConfig()
     decode_positions: Literal["published", "contiguous"] = "published"
     """Positions of the steps inside a frame: frozen at the frame's last K cells, or counting on."""
-    loss_unit: Literal["none", "painting_rmse"] = "none"
-    """What the predicted losses measure: nothing this package can check, or painting error."""
+    loss_unit: Literal["none", "negative_psnr"] = "none"
+    """What the predicted losses measure: nothing this package can check, or minus the PSNR in dB of the
+    painted tile before that token was added, so that 30 dB is a threshold of -30."""
 
     @property
     def vision(self) -> VisionConfig:
@@ -145,8 +146,8 @@ class AutoGazeConfig(_Part):
 
     @classmethod
     def default(cls) -> Self:
-        """Return what gazepack trains: published geometry, contiguous positions, painting loss."""
-        return cls(decode_positions="contiguous", loss_unit="painting_rmse")
+        """Return what gazepack trains: published geometry, contiguous positions, loss in dB."""
+        return cls(decode_positions="contiguous", loss_unit="negative_psnr")
 
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str = "config.json") -> Self:

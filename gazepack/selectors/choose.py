@@ -117,11 +117,11 @@ class _Choices:
         self.losses[row] += proposal.losses.tolist()
 
     def add(self, rows: Ints, choices: Ints, squares_before: Whole) -> None:
-        """Take one choice for each of some rows; its loss is the root mean square error, 0..1."""
-        rms = np.sqrt(squares_before / self._num_values) / 255
-        for row, choice, loss in zip(rows.tolist(), choices.tolist(), rms.tolist(), strict=True):
+        """Take one choice for each of some rows; its loss is minus the frame's PSNR in dB."""
+        before = squares_before.tolist()
+        for row, choice, squares in zip(rows.tolist(), choices.tolist(), before, strict=True):
             self.ids[row].append(choice)
-            self.losses[row].append(loss)
+            self.losses[row].append(-psnr(squares, self._num_values))
 
 
 class _Painting:

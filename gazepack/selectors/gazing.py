@@ -30,10 +30,12 @@ class Gazing:
             position in the clip, its last value going on to the end.
         loss_threshold: a tile's frame ends once the predicted loss is at or below this, in the unit the model
             was trained with; no such end if `None`.
+        stops_at_bound: where there is a bound on the painting error, take a frame's choices one by one only
+            until it is met, rather than all of them: the error is measured, so what the network would add out
+            of caution need not be stored.
     """
 
     name = "autogaze"
-    stops_at_bound = False
 
     def __init__(
         self,
@@ -41,8 +43,10 @@ class Gazing:
         *,
         gazing_ratio: GazingRatio = 1.0,
         loss_threshold: float | None = None,
+        stops_at_bound: bool = False,
     ) -> None:
         self.model = model
+        self.stops_at_bound = stops_at_bound
         self.gazing_ratio = gazing_ratio
         self.loss_threshold = loss_threshold
 
@@ -52,6 +56,7 @@ class Gazing:
             "name": self.name,
             "gazing_ratio": self.gazing_ratio,
             "loss_threshold": self.loss_threshold,
+            "stops_at_bound": self.stops_at_bound,
             "model_sha256": self.model.sha256,
             "decode_positions": self.model.config.decode_positions,
             "loss_unit": self.model.config.loss_unit,

@@ -70,6 +70,11 @@ class Lattice:
         self.sum_of_squares_B: Whole = self._shown_BGYX.sum((1, 2, 3))
         self._gains_BGI = _gains(self._shown_BGYX, self._level_BGYX, self._painted_BGSYX)
 
+    @property
+    def gains_BGI(self) -> Whole:
+        """Return by how much each choice would lower the error as it stands; below 0 if it would raise it."""
+        return self._gains_BGI.copy()
+
     def best(self, frames_M: Ints) -> tuple[Ints, Whole]:
         """Return the choice of largest gain of each named frame, and that gain."""
         gains_MI = self._gains_BGI[frames_M].reshape(len(frames_M), -1)

@@ -47,7 +47,9 @@ class SelectorSettings(BaseModel):
     """The most tokens per tile and frame as a share of 265, above 0 and up to 1. Several values are those of
     the positions in the 16-frame clip; the last goes on to the clip's end."""
     loss_threshold: float | None = None
-    """Of `autogaze`: a frame ends once the loss it predicts is at or below this, in the model's own unit."""
+    """Of `autogaze`: a frame ends once the loss it predicts is at or below this, in the model's own unit. A
+    model that predicts in dB (`loss_unit` negative_psnr) takes -`min_psnr` unless given; its choices of a
+    frame then end where the bound is met in truth."""
     min_psnr: float | None = None
     """The bound in dB that every frame meets, topped up greedily; 30 for `greedy` unless given."""
     seed: int | None = None
@@ -139,7 +141,7 @@ class SelectorSettings(BaseModel):
         """Refuse a gaze without a network or without an end.
 
         Raises:
-            UsageError: no model, or neither ratio nor threshold.
+            UsageError: no model, or neither ratio nor threshold nor a bound to take one from.
         """
         if self.model is None:
             raise UsageError(
@@ -147,7 +149,7 @@ class SelectorSettings(BaseModel):
                 remedy="give the folder of a checkpoint or a hub name such as nvidia/AutoGaze, "
                 "or choose the selector greedy, which needs none",
             )
-        if self.gazing_ratio is self.loss_threshold is None:
+        if self.gazing_ratio is self.loss_threshold is self.min_psnr is None:
             raise UsageError(
                 "the selector autogaze does not know where to stop",
                 remedy="give a gazing ratio, a loss threshold, or both",
@@ -163,13 +165,18 @@ def build(settings: SelectorSettings, *, device: torch.device | str) -> Selector
 
     Raises:
         CheckpointError: the model cannot be loaded.
+        UsageError: the model's unit gives the bound no meaning as a threshold, and there is no other end.
     """
     match settings.name:
         case "autogaze":
             assert settings.model is not None  # checked on construction
             model = AutoGaze.from_pretrained(settings.model, device=device)
             ratio = 1.0 if settings.gazing_ratio is None else settings.gazing_ratio
-            return Gazing(model, gazing_ratio=ratio, loss_threshold=settings.loss_threshold)
+            threshold = _threshold(settings, model)
+            is_from_bound = settings.loss_threshold is None and threshold is not None
+            return Gazing(
+                model, gazing_ratio=ratio, loss_threshold=threshold, stops_at_bound=is_from_bound
+            )
         case "greedy":
             return Greedy()
         case "difference":
@@ -178,3 +185,17 @@ def build(settings: SelectorSettings, *, device: torch.device | str) -> Selector
             return Random(gazing_ratio=settings.gazing_ratio, seed=settings.seed or 0)
         case "all":
             return All()
+
+
+def _threshold(settings: SelectorSettings, model: AutoGaze) -> float | None:
+    """Return where a frame ends: as asked, or at the bound where the model predicts dB."""
+    if settings.loss_threshold is not None:
+        return settings.loss_threshold
+    if settings.min_psnr is not None and model.config.loss_unit == "negative_psnr":
+        return -settings.min_psnr
+    if settings.gazing_ratio is None:
+        raise UsageError(
+            f"the model {settings.model} does not predict dB, so a min PSNR does not tell it where to stop",
+            remedy="give a gazing ratio, a loss threshold in the model's unit, or both",
+        )
+    return None

@@ -102,7 +102,7 @@ def full(shared: Path) -> Recording:
 def tiny_config(tiny: Recording) -> AutoGazeConfig:
     """The small shape, decoded as models trained here are."""
     return tiny.network.config.model_copy(
-        update={"decode_positions": "contiguous", "loss_unit": "painting_rmse"}
+        update={"decode_positions": "contiguous", "loss_unit": "negative_psnr"}
     )
 
 

@@ -17,7 +17,7 @@ def test_a_file_reads_back_as_it_was_written():
     """Our own fields and the sizes survive the round trip."""
     config = AutoGazeConfig.default()
     assert AutoGazeConfig.from_json(config.to_json()) == config
-    assert (config.decode_positions, config.loss_unit) == ("contiguous", "painting_rmse")
+    assert (config.decode_positions, config.loss_unit) == ("contiguous", "negative_psnr")
 
 
 def test_keys_of_the_published_training_code_are_ignored():

@@ -239,12 +239,14 @@ def test_a_lower_bound_is_a_prefix_of_the_first_frame(make_clips: Callable[..., 
 
 
 def test_losses_of_greedy_fall(make_clips: Callable[..., ClipBatch]) -> None:
-    """The loss before each token is the frame's RMS error as a share of 255, and falls."""
+    """The loss before each token is minus the frame's PSNR in dB, and falls to the bound."""
     clips = make_clips(SMALL, (1,))
     [selection] = choose(Greedy(), clips, min_psnr=30)
     frame = clips.frames_BT3HW[0, 0].numpy().astype(np.float64)
-    assert np.sqrt(((frame - 128) ** 2).mean()) / 255 == pytest.approx(selection.loss[0], rel=1e-6)
+    psnr = 10 * np.log10(255**2 / ((frame - 128) ** 2).mean())
+    assert selection.loss[0] == pytest.approx(-psnr, rel=1e-6)
     assert np.all(np.diff(selection.loss) < 0)
+    assert selection.loss[-1] > -30
 
 
 def test_tokens_are_in_gaze_order(make_clips: Callable[..., ClipBatch]) -> None:

@@ -92,6 +92,7 @@ def test_provenance(model: AutoGaze) -> None:
         "name": "autogaze",
         "gazing_ratio": 0.1,
         "loss_threshold": None,
+        "stops_at_bound": False,
         "model_sha256": model.sha256,
         "decode_positions": "published",
         "loss_unit": "none",

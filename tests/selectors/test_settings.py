@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gazepack.errors import CheckpointError
+from gazepack.autogaze import AutoGazeNetwork, load_checkpoint, save_checkpoint
+from gazepack.errors import CheckpointError, UsageError
 from gazepack.selectors import All, Difference, Gazing, Greedy, Random, SelectorSettings, build
 
 TINY = Path(__file__).parent.parent / "data" / "autogaze-tiny"
@@ -114,3 +115,26 @@ def test_build_without_a_checkpoint(tmp_path: Path) -> None:
     settings = SelectorSettings(name="autogaze", model=str(tmp_path), gazing_ratio=0.1)
     with pytest.raises(CheckpointError, match=r"no model\.safetensors in"):
         build(settings, device="cpu")
+
+
+def test_a_model_that_predicts_db_takes_its_threshold_from_the_bound(tmp_path: Path) -> None:
+    """With only a min PSNR, the threshold is minus the bound and choices end where the bound is met."""
+    config = load_checkpoint(TINY).network.config
+    own = AutoGazeNetwork(config.model_copy(update={"loss_unit": "negative_psnr"}))
+    save_checkpoint(own, tmp_path)
+    values = {"name": "autogaze", "model": str(tmp_path), "min_psnr": 28.0}
+    derived = build(SelectorSettings.model_validate(values), device="cpu")
+    assert derived.stops_at_bound
+    assert derived.settings()["loss_threshold"] == -28.0
+    given = build(SelectorSettings.model_validate({**values, "loss_threshold": -25}), device="cpu")
+    assert not given.stops_at_bound
+    assert given.settings()["loss_threshold"] == -25.0
+
+
+def test_a_model_of_another_unit_does_not() -> None:
+    """A bound says nothing to a model that does not predict dB; it needs another end."""
+    values = {"name": "autogaze", "model": str(TINY), "min_psnr": 28.0}
+    with pytest.raises(UsageError, match=r"does not predict dB, so a min PSNR does not tell"):
+        build(SelectorSettings.model_validate(values), device="cpu")
+    selector = build(SelectorSettings.model_validate({**values, "gazing_ratio": 0.1}), device="cpu")
+    assert selector.settings()["loss_threshold"] is None
