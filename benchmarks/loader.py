@@ -7,14 +7,18 @@ same clips, in one process on one thread, in turns, after one pass to warm the p
 time, since other programs on a shared machine would spoil wall time:
 
     gazepack      GazeDataset, shuffled, ragged batches of patches
+    gazepack, raw the same with raw patches, 7 times the bytes
     plain loop    tarfile, json, numpy and the codec over the same shards: what nobody can be much faster than
+    streaming     MosaicML Streaming over the same samples, patches raw, unshuffled from local files
     jpeg frames   webdataset over a tar of the same frames as 224-px JPEGs (quality 95), decoded with Pillow
     decode        PyAV decodes the video up to the last sampled frame and resizes those to 224 px
 
-Prints a Markdown table with ratios to decoding. MosaicML Streaming is not part of the comparison.
+Prints a Markdown table with ratios to decoding. Streaming takes part where `mosaicml-streaming` is installed;
+it pins older clients of object stores than gazepack uses, so give it a virtual environment of its own.
 """
 
 import argparse
+import importlib.util
 import io
 import json
 import tarfile
@@ -30,7 +34,7 @@ import torch
 import webdataset
 from PIL import Image
 
-from gazepack.formats import DatasetDirectory
+from gazepack.formats import DatasetDirectory, codec_from
 from gazepack.loader import GazeDataset
 
 SIDE = 224
@@ -64,6 +68,13 @@ def main() -> None:
             "jpeg frames": lambda: jpeg_frames(frames_tar),
             "decode": lambda: decoded(clips),
         }
+        raw = write_raw(directory, Path(folder) / "raw")
+        ways["gazepack, raw"] = lambda: gazed(raw)
+        if importlib.util.find_spec("streaming") is None:
+            print("streaming is left out: mosaicml-streaming is not installed\n")
+        else:
+            local = write_streaming(directory, Path(folder) / "streaming")
+            ways["streaming"] = lambda: streamed(local)
         rounds = [
             {name: seconds_a_sample(way, arguments.seconds / ROUNDS) for name, way in ways.items()}
             for _ in range(ROUNDS)
@@ -112,6 +123,39 @@ def plain(directory: DatasetDirectory, packed: str) -> Iterator[int]:
                 elif field.startswith("patches."):
                     codec.decode(content, num_patches=len(tokens_N6), patch_size=patch_size)
                     yield 1
+
+
+def write_raw(directory: DatasetDirectory, folder: Path) -> GazeDataset:
+    """Write the same samples with raw patches, as Streaming gets them."""
+    info = directory.info.model_copy(update={"codec": codec_from("raw").settings()})
+    copy = DatasetDirectory.create_or_open(str(folder), info)
+    for number in directory.committed():
+        copy.write_shard(number, directory.iter_samples(number))
+    return GazeDataset(folder, batch_tokens=65536)
+
+
+def write_streaming(directory: DatasetDirectory, folder: Path) -> Path:
+    """Write the same samples as a Streaming dataset, with raw patches."""
+    from streaming import MDSWriter
+
+    columns = {"tokens": "ndarray:uint16", "loss": "ndarray:float16"}
+    columns |= {"patches": "ndarray:uint8", "meta": "json"}
+    with MDSWriter(out=str(folder), columns=columns) as writer:
+        for number in directory.committed():
+            for s in directory.iter_samples(number):
+                row = {"tokens": s.tokens_N6, "loss": s.loss_N, "patches": s.patches_NPP3}
+                writer.write(row | {"meta": s.meta})
+    return folder
+
+
+def streamed(folder: Path) -> Iterator[int]:
+    """Read the samples of a Streaming dataset by their numbers: nothing but its reader."""
+    from streaming import LocalDataset
+
+    dataset = LocalDataset(str(folder))
+    for number in range(len(dataset)):
+        dataset[number]
+        yield 1
 
 
 def write_frames(clips: list[Clip], path: Path) -> Path:

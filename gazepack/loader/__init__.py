@@ -3,7 +3,17 @@
 from gazepack.loader.batch import Batch
 from gazepack.loader.dataset import GazeDataset
 from gazepack.loader.dials import Dials
+from gazepack.loader.forecast import Forecast
 from gazepack.loader.plan import BatchLimit, Plan, plan_steps
 from gazepack.loader.shuffle import epoch_order
 
-__all__ = ["Batch", "BatchLimit", "Dials", "GazeDataset", "Plan", "epoch_order", "plan_steps"]
+__all__ = [
+    "Batch",
+    "BatchLimit",
+    "Dials",
+    "Forecast",
+    "GazeDataset",
+    "Plan",
+    "epoch_order",
+    "plan_steps",
+]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gazepack.errors import DatasetError, UsageError
 from gazepack.formats import TOKEN_FIELDS
 
 
@@ -64,6 +65,37 @@ class Batch:
         """Return the batch with all tensors on a device; types and values stay."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def pixels(
+        self,
+        device: torch.device | str | None = None,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+    ) -> torch.Tensor:
+        """Return the patches as a network takes them: (x / 255 - mean) / std, N x 3 x P x P.
+
+        The bytes go to the device first and become numbers there, so a quarter of float32 is
+        transferred, without waiting where the batch is pinned.
+
+        Args:
+            device: where the result lies; the batch's own by default.
+            mean: of red, green and blue, from 0 to 1.
+            std: likewise, above 0.
+            dtype: a floating type; the arithmetic is in float32.
+
+        Raises:
+            UsageError: `mean` or `std` are not three numbers, or a deviation is not above 0.
+        """
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise UsageError(f"mean {list(mean)} and std {list(std)} are not three numbers each")
+        moved = self.patches.to(device, non_blocking=True) if device else self.patches
+        device = moved.device
+        scale_3 = torch.tensor([1 / (255 * s) for s in std], device=device)
+        shift_3 = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+        scale, shift = scale_3.view(1, 3, 1, 1), shift_3.view(1, 3, 1, 1)
+        return torch.addcmul(shift, moved, scale).to(dtype)
+
     def pin_memory(self) -> Self:
         """Return the batch in page-locked memory; `DataLoader(pin_memory=True)` calls this."""
         return self._map(torch.Tensor.pin_memory)
@@ -77,53 +109,74 @@ class Batch:
         return dataclasses.replace(self, **tensors)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Part:
-    """One sample on its way into a batch."""
+class BatchBuilder:
+    """Memory for a batch, filled sample by sample: each patch is copied once, to its place.
 
-    tokens_N6: npt.NDArray[np.uint16]
-    """All tokens of the sample."""
-    loss_N: npt.NDArray[np.float16]
-    """As stored."""
-    patches_NPP3: npt.NDArray[np.uint8]
-    """As decoded."""
-    kept: npt.NDArray[np.int64] | None
-    """The tokens that stay; None for all."""
-    meta: dict[str, Any]
-    """Its entry in `Batch.meta`."""
+    Args:
+        capacity: most tokens of all samples.
+        patch_size: side of every patch, in pixels.
+        pin_memory: whether the memory is page-locked, from where a GPU copies without a detour.
+    """
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that stay."""
-        return len(self.tokens_N6) if self.kept is None else len(self.kept)
+    def __init__(self, capacity: int, *, patch_size: int, pin_memory: bool = False) -> None:
+        shape = (capacity, 3, patch_size, patch_size)
+        self._capacity = capacity
+        self._patches_N3PP = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+        self._tokens_6N = torch.empty(
+            (len(TOKEN_FIELDS), capacity), dtype=torch.int32, pin_memory=pin_memory
+        )
+        self._loss_N = torch.empty(capacity, dtype=torch.float32, pin_memory=pin_memory)
+        self._pin_memory = pin_memory
+        self._bounds = [0]
+        self._meta: list[dict[str, Any]] = []
 
+    def add(
+        self,
+        *,
+        tokens_N6: npt.NDArray[np.uint16],
+        loss_N: npt.NDArray[np.float16],
+        patches_NPP3: npt.NDArray[np.uint8],
+        kept: npt.NDArray[np.int64] | None,
+        meta: dict[str, Any],
+    ) -> None:
+        """Append a sample.
 
-def collate(
-    parts: Sequence[Part],
-    *,
-    patch_size: int,
-    skipped: Sequence[str] = (),
-    state: dict[str, Any] | None = None,
-) -> Batch:
-    """Return the samples as one batch; each patch is copied once, to its place."""
-    counts = np.array([part.num_tokens for part in parts], dtype=np.int64)
-    bounds = np.concatenate([[0], np.cumsum(counts)])
-    num_tokens = int(bounds[-1])
-    patches_N3PP = np.empty((num_tokens, 3, patch_size, patch_size), dtype=np.uint8)
-    tokens_6N = np.empty((len(TOKEN_FIELDS), num_tokens), dtype=np.int32)
-    loss_N = np.empty(num_tokens, dtype=np.float32)
-    for part, start, end in zip(parts, bounds[:-1], bounds[1:], strict=True):
-        kept = slice(None) if part.kept is None else part.kept
-        patches_N3PP[start:end] = part.patches_NPP3[kept].transpose(0, 3, 1, 2)
-        tokens_6N[:, start:end] = part.tokens_N6[kept].T
-        loss_N[start:end] = part.loss_N[kept]
-    columns = {name: torch.from_numpy(c) for name, c in zip(TOKEN_FIELDS, tokens_6N, strict=True)}
-    return Batch(
-        patches=torch.from_numpy(patches_N3PP),
-        **columns,
-        loss=torch.from_numpy(loss_N),
-        cu_seqlens=torch.from_numpy(bounds.astype(np.int32)),
-        meta=[part.meta for part in parts],
-        skipped=tuple(skipped),
-        state=state,
-    )
+        Args:
+            tokens_N6: all its tokens.
+            loss_N: as stored.
+            patches_NPP3: as decoded.
+            kept: the tokens that stay; None for all.
+            meta: its entry in `Batch.meta`.
+
+        Raises:
+            DatasetError: it has more tokens than there is room for: the index counts fewer.
+        """
+        start = self._bounds[-1]
+        count = len(tokens_N6) if kept is None else len(kept)
+        end = start + count
+        if end > self._capacity:
+            raise DatasetError(
+                f"it has {count} tokens where the index counts at most {self._capacity - start}",
+                place=f"sample {meta.get('key')}",
+            )
+        which = slice(None) if kept is None else kept
+        self._patches_N3PP.numpy()[start:end] = patches_NPP3[which].transpose(0, 3, 1, 2)
+        self._tokens_6N.numpy()[:, start:end] = tokens_N6[which].T
+        self._loss_N.numpy()[start:end] = loss_N[which]
+        self._bounds.append(end)
+        self._meta.append(meta)
+
+    def finish(self, *, skipped: Sequence[str] = (), state: dict[str, Any] | None = None) -> Batch:
+        """Return the batch; nothing is copied, so the builder is not to be used any more."""
+        end = self._bounds[-1]
+        bounds = torch.tensor(self._bounds, dtype=torch.int32)
+        columns = dict(zip(TOKEN_FIELDS, self._tokens_6N[:, :end], strict=True))
+        return Batch(
+            patches=self._patches_N3PP[:end],
+            **columns,
+            loss=self._loss_N[:end],
+            cu_seqlens=bounds.pin_memory() if self._pin_memory else bounds,
+            meta=self._meta,
+            skipped=tuple(skipped),
+            state=state,
+        )

@@ -40,6 +40,12 @@ class Catalog:
     def __len__(self) -> int:
         return int(self.addresses.num_rows)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples of each dataset."""
+        numbers = self.addresses["dataset"].to_numpy()
+        return tuple(np.bincount(numbers, minlength=len(self.uris)).tolist())
+
     def rows(self, positions: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
         """Return the addresses of some samples; with the joined columns under `joined`."""
         rows: list[dict[str, Any]] = self.addresses.take(positions).to_pylist()

@@ -6,12 +6,14 @@
 
 It is a PyTorch `IterableDataset` whose items are whole batches: use it as it is, or behind
 `DataLoader(dataset, batch_size=None, num_workers=8)`, which gives the same batches in the same
-order. What it gives up: every sample is one range read, so a shuffled epoch over an object store
-wants workers to hide the latency.
+order, or with `num_threads=4` and no workers at all. What it gives up: every sample is one range
+read, so a shuffled epoch over an object store wants threads, workers or a cache to hide the latency.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -23,11 +25,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from gazepack.errors import UsageError
 from gazepack.loader.batch import Batch
+from gazepack.loader.cache import ShardCache
 from gazepack.loader.catalog import open_catalog
 from gazepack.loader.dials import Dials, parse_scales
-from gazepack.loader.plan import BatchLimit, Plan, plan_steps
+from gazepack.loader.forecast import Forecast, forecast
+from gazepack.loader.order import Order
+from gazepack.loader.plan import MAX_DEFERRED, BatchLimit, Plan, plan_steps
+from gazepack.loader.prefetch import prefetched
 from gazepack.loader.reader import OnError, SampleReader
-from gazepack.loader.shuffle import epoch_order
 from gazepack.loader.state import LoaderState
 
 Uri = str | PathLike[str]
@@ -56,6 +61,17 @@ class GazeDataset(IterableDataset[Any]):
         max_tokens: keep at most so many tokens of each sample, shortening its frames evenly.
         max_loss: keep tokens that were added while the loss was above this, and rank 0.
         scales: keep tokens of these scales only.
+        frame_step: keep every so-many-th frame of each view.
+        max_frames: keep the first so many of these frames.
+        weights: one number for each dataset: its share of the samples of an epoch, which has as many
+            samples as without weights. A sample comes again only after all others of its dataset.
+        bucket_samples: sort windows of so many samples by length, so that those of similar length
+            meet in a batch; see `docs/loader.md` for what it costs.
+        num_threads: threads of this process (or of each worker) that read ahead, as many batches.
+        pin_memory: build batches in page-locked memory; for reading without workers on a machine
+            with a GPU (with workers, give `pin_memory=True` to the `DataLoader`).
+        cache_dir: a folder for whole shards of object stores, shared by all processes of a machine.
+        cache_bytes: most bytes of that folder; give both or neither.
         filter: a pyarrow expression on the columns of the index; keeps the rows where it is true.
         join: a `pyarrow.Table` with a column `key` or `id`; each sample's row is put into
             `Batch.meta[s]["joined"]`.
@@ -85,6 +101,14 @@ class GazeDataset(IterableDataset[Any]):
         max_tokens: int | None = None,
         max_loss: float | None = None,
         scales: Sequence[int] | None = None,
+        frame_step: int | None = None,
+        max_frames: int | None = None,
+        weights: Sequence[float] | None = None,
+        bucket_samples: int | None = None,
+        num_threads: int = 0,
+        pin_memory: bool = False,
+        cache_dir: str | PathLike[str] | None = None,
+        cache_bytes: int | None = None,
         filter: pc.Expression | None = None,
         join: pa.Table | None = None,
         transform: Callable[[Batch], Any] | None = None,
@@ -92,8 +116,7 @@ class GazeDataset(IterableDataset[Any]):
     ) -> None:
         super().__init__()
         self._limit = BatchLimit(tokens=batch_tokens, samples=batch_size)
-        self._seed = _whole("seed", seed)
-        self._shuffle = shuffle
+        self._num_threads = _whole("num_threads", num_threads)
         self._process = _check_process(rank, world_size)
         if on_error not in get_args(OnError):
             raise UsageError(f"on_error {on_error!r} is not one of {', '.join(get_args(OnError))}")
@@ -104,29 +127,48 @@ class GazeDataset(IterableDataset[Any]):
             max_tokens=max_tokens,
             max_loss=max_loss,
             scales=parse_scales(scales),
+            frame_step=frame_step,
+            max_frames=max_frames,
         )
         uris = [uri] if isinstance(uri, str | PathLike) else list(uri)
         catalog, index = open_catalog([fspath(u) for u in uris], filter=filter, join=join)
-        self._reader = SampleReader(catalog, dials=dials, on_error=on_error)
         self._tokens = dials.planned_tokens(index)
-        # (epoch, consumed) where the next iteration starts. In shared memory, since workers that
-        # live on between epochs are copies that would not see `set_epoch`.
-        self._start = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._order = Order.of(
+            catalog.sizes,
+            weights=weights,
+            seed=_whole("seed", seed),
+            shuffle=shuffle,
+            bucket_samples=bucket_samples,
+            tokens=self._tokens,
+        )
+        self._fingerprint = self._order.fingerprint(catalog.fingerprint)
+        self._reader = SampleReader(
+            catalog,
+            tokens=self._tokens,
+            dials=dials,
+            on_error=on_error,
+            pin_memory=_can_pin(pin_memory),
+            cache=_check_cache(cache_dir, cache_bytes),
+        )
+        # (epoch, consumed, number of deferred, the deferred) where the next iteration starts. In
+        # shared memory, since workers that live on between epochs would not see `set_epoch`.
+        self._start = torch.zeros(3 + MAX_DEFERRED, dtype=torch.int64).share_memory_()
         self._read_by_workers = torch.zeros(1, dtype=torch.bool).share_memory_()
-        self._position = self._state(epoch=0, consumed=0)
-        self._plan: tuple[tuple[int, ...], Plan] | None = None
+        self._position = self._state(epoch=0)
+        self._worker_steps = 0
+        self._plan: tuple[tuple[LoaderState, int], Plan] | None = None
 
     # -- size and access ------------------------------------------------------------------------
 
     @property
     def num_samples(self) -> int:
         """Samples of an epoch, on all ranks together."""
-        return len(self._reader.catalog)
+        return len(self._order)
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of an epoch, on all ranks together; an upper bound with `max_loss` or `scales`."""
-        return int(self._tokens.sum())
+        """Tokens of the next epoch, on all ranks; an upper bound with `max_loss` or `scales`."""
+        return int(self._tokens[self._order.epoch(self.epoch)].sum())
 
     @property
     def epoch(self) -> int:
@@ -151,23 +193,44 @@ class GazeDataset(IterableDataset[Any]):
 
     def plan(self) -> Plan:
         """Return the plan of the next iteration: every batch of every rank, before a byte is read."""
-        epoch, consumed = self._start.tolist()
+        start = self._starting()
         _, world_size = self._rank_and_world()
-        asked = (epoch, consumed, world_size)
-        if self._plan is None or self._plan[0] != asked:
-            order = epoch_order(
-                self.num_samples, seed=self._seed, epoch=epoch, shuffle=self._shuffle
-            )
+        if self._plan is None or self._plan[0] != (start, world_size):
             plan = plan_steps(
-                order,
+                self._order.epoch(start.epoch),
                 self._tokens,
                 limit=self._limit,
                 world_size=world_size,
-                consumed=consumed,
+                consumed=start.consumed,
+                deferred=start.deferred,
                 drop_last=self._drop_last,
             )
-            self._plan = (asked, plan)
+            self._plan = ((start, world_size), plan)
         return self._plan[1]
+
+    def forecast(
+        self, *, workers: int = 0, ranks_per_node: int = 8, cache_bytes: int = 0
+    ) -> Forecast:
+        """Return what the next iteration costs all ranks, told from the plan; nothing is read.
+
+        Args:
+            workers: `DataLoader` workers of each rank.
+            ranks_per_node: ranks that share a machine and its cache.
+            cache_bytes: of each machine's cache; 0 for none.
+
+        Raises:
+            UsageError: a number below its least.
+        """
+        return forecast(
+            self.plan(),
+            tokens=self._tokens,
+            addresses=self._reader.catalog.addresses,
+            patch_size=self._reader.catalog.patch_size,
+            ranks=self._rank_and_world()[1],
+            workers=workers,
+            ranks_per_node=ranks_per_node,
+            cache_bytes=cache_bytes,
+        )
 
     def __iter__(self) -> Iterator[Any]:
         """Give out this rank's batches from where the dataset stands to the end of the epoch."""
@@ -175,24 +238,35 @@ class GazeDataset(IterableDataset[Any]):
         rank, _ = self._rank_and_world()
         worker = get_worker_info()
         self._read_by_workers.fill_(worker is not None)
-        if worker is not None:
-            steps = range(worker.id, plan.num_steps, worker.num_workers)
-            return self._batches(plan, epoch, rank, steps)
-        self._position = self._state(epoch=epoch, consumed=int(plan.bounds[0]))
-        return self._in_process(plan, epoch, rank)
+        self._position = self._starting()
+        if worker is None:
+            return self._in_process(plan, epoch, rank)
+        return self._in_worker(plan, epoch, rank, worker.id, worker.num_workers)
 
     def _in_process(self, plan: Plan, epoch: int, rank: int) -> Iterator[Any]:
         """Give out all batches, keeping count of what was given out."""
         for step, batch in enumerate(self._batches(plan, epoch, rank, range(plan.num_steps))):
             self._position = self._state_after(plan, epoch, step)
             yield batch
-        self._move(epoch=epoch + 1, consumed=0)
+        self._move(self._state(epoch=epoch + 1))
+
+    def _in_worker(
+        self, plan: Plan, epoch: int, rank: int, worker: int, num_workers: int
+    ) -> Iterator[Any]:
+        """Give out the batches of one worker, keeping count of its steps."""
+        done, self._worker_steps = self._worker_steps, 0
+        steps = range(worker, plan.num_steps, num_workers)[done:]
+        for batch in self._batches(plan, epoch, rank, steps):
+            done += 1
+            self._position = self._position.model_copy(update={"worker_steps": done})
+            yield batch
 
     def _batches(self, plan: Plan, epoch: int, rank: int, steps: range) -> Iterator[Any]:
-        for step in steps:
-            state = self._state_after(plan, epoch, step)
-            batch = self._reader.read(plan.samples(step, rank=rank), state=state.model_dump())
-            yield self._finish(batch)
+        def read(step: int) -> Any:
+            state = self._state_after(plan, epoch, step).to_dict()
+            return self._finish(self._reader.read(plan.samples(step, rank=rank), state=state))
+
+        return prefetched(read, steps, num_threads=self._num_threads)
 
     def _finish(self, batch: Batch) -> Any:
         return batch if self._transform is None else self._transform(batch)
@@ -209,21 +283,24 @@ class GazeDataset(IterableDataset[Any]):
             UsageError: the epoch is negative.
         """
         if _whole("epoch", epoch) != self.epoch:
-            self._move(epoch=epoch, consumed=0)
+            self._move(self._state(epoch=epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where this iteration stands, after the last batch that was given out.
+
+        In a `DataLoader` worker it is where that worker stands, which torchdata's
+        `StatefulDataLoader` gathers and gives back to as many workers.
 
         Raises:
             UsageError: the batches are read by `DataLoader` workers, which run ahead; take
                 `Batch.state` of the last batch you used.
         """
-        if self._read_by_workers:
+        if self._read_by_workers and get_worker_info() is None:
             raise UsageError(
                 "state_dict() cannot tell which batches of the DataLoader workers were used",
                 remedy="take batch.state of the last batch you used",
             )
-        return self._position.model_dump()
+        return self._position.to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make the next iteration go on after a state, also with other ranks, workers or batch sizes.
@@ -233,28 +310,43 @@ class GazeDataset(IterableDataset[Any]):
         """
         loaded = LoaderState.from_dict(state)
         loaded.check_same_order(self._position)
-        self._move(epoch=loaded.epoch, consumed=loaded.consumed)
+        if loaded.worker_steps is not None and get_worker_info() is None:
+            raise UsageError(
+                "the loader state is that of one DataLoader worker",
+                remedy="load batch.state of the last batch you used",
+            )
+        self._move(loaded.model_copy(update={"worker_steps": None}))
+        self._worker_steps = loaded.worker_steps or 0
 
-    def _move(self, *, epoch: int, consumed: int) -> None:
-        self._start.copy_(torch.tensor([epoch, consumed]))
+    def _move(self, state: LoaderState) -> None:
+        numbers = [state.epoch, state.consumed, len(state.deferred), *state.deferred]
+        self._start[: len(numbers)] = torch.tensor(numbers)
         self._read_by_workers.fill_(False)
-        self._position = self._state(epoch=epoch, consumed=consumed)
+        self._position = state
 
-    def _state(self, *, epoch: int, consumed: int) -> LoaderState:
+    def _starting(self) -> LoaderState:
+        """Return where the next iteration starts."""
+        epoch, consumed, count, *places = self._start.tolist()
+        return self._state(epoch=epoch, consumed=consumed, deferred=places[:count])
+
+    def _state(self, *, epoch: int, consumed: int = 0, deferred: Sequence[int] = ()) -> LoaderState:
         return LoaderState(
             epoch=epoch,
             consumed=consumed,
-            samples=self.num_samples,
-            seed=self._seed,
-            shuffle=self._shuffle,
-            fingerprint=self._reader.catalog.fingerprint,
+            deferred=list(deferred),
+            samples=len(self._order),
+            seed=self._order.seed,
+            shuffle=self._order.shuffle,
+            fingerprint=self._fingerprint,
         )
 
     def _state_after(self, plan: Plan, epoch: int, step: int) -> LoaderState:
         """Return the state after a step; after the last one, the start of the next epoch."""
         if step + 1 == plan.num_steps:
-            return self._state(epoch=epoch + 1, consumed=0)
-        return self._state(epoch=epoch, consumed=int(plan.bounds[step + 1]))
+            return self._state(epoch=epoch + 1)
+        consumed = int(plan.bounds[step + 1])
+        deferred = plan.deferred.get(consumed, ())
+        return self._state(epoch=epoch, consumed=consumed, deferred=deferred)
 
     # -- processes ------------------------------------------------------------------------------
 
@@ -281,6 +373,23 @@ def _check_process(rank: int | None, world_size: int | None) -> tuple[int, int] 
     if _whole("rank", rank) >= _whole("world_size", world_size):
         raise UsageError(f"rank {rank} is not below world_size {world_size}")
     return rank, world_size
+
+
+def _check_cache(folder: str | PathLike[str] | None, max_bytes: int | None) -> ShardCache | None:
+    if folder is None and max_bytes is None:
+        return None
+    if folder is None or max_bytes is None:
+        raise UsageError(
+            f"cache_dir is {folder} and cache_bytes is {max_bytes}", remedy="give both or neither"
+        )
+    return ShardCache(folder=Path(folder), max_bytes=max_bytes)
+
+
+def _can_pin(pin_memory: bool) -> bool:
+    """Return whether memory can be pinned, with a warning where it was asked for and cannot."""
+    if pin_memory and not torch.cuda.is_available():
+        warnings.warn("pin_memory is left out: no CUDA device", stacklevel=3)
+    return pin_memory and torch.cuda.is_available()
 
 
 def _whole(name: str, value: int) -> int:

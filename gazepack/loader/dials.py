@@ -1,10 +1,12 @@
 """Dials: cutting every sample to a smaller budget at load time.
 
 Tokens are stored in the order in which they were chosen, so one dataset serves every smaller
-budget. The dials work in a fixed order: `scales` and `max_loss` say which tokens may stay, then
-`max_tokens_per_frame` keeps the first of every frame, then `max_tokens` the first of the sample.
+budget. The dials work in a fixed order: `frame_step` and `max_frames` say which frames may stay,
+`scales` and `max_loss` which of their tokens, then `max_tokens_per_frame` keeps the first of every
+frame, then `max_tokens` the first of the sample. A frame's tokens were chosen over what earlier
+frames had shown, so a model that sees fewer frames also misses what only these showed.
 
-The two budgets are known from the index before a byte is read. How many tokens `scales` and
+The frames and the two budgets are known from the index before a byte is read. How many tokens `scales` and
 `max_loss` remove is not, so with these a batch plan counts an upper bound (`is_exact`): batches
 never exceed their budget, but fill it less well.
 
@@ -13,6 +15,7 @@ never exceed their budget, but fill it less well.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +48,13 @@ class Dials:
     in AutoGaze, and so do tokens of unknown loss (NaN)."""
     scales: tuple[int, ...] | None = None
     """Keep tokens of these scales only."""
+    frame_step: int | None = None
+    """Keep every so-many-th frame of each view, from its first."""
+    max_frames: int | None = None
+    """Keep at most so many frames of each view: the first of those that `frame_step` left."""
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens_per_frame", "max_tokens"):
+        for name in ("max_tokens_per_frame", "max_tokens", "frame_step", "max_frames"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise UsageError(
@@ -78,12 +85,34 @@ class Dials:
         """Return how many tokens each row of an index keeps at most, int64 of shape (rows,).
 
         Args:
-            index: has the columns `tokens` and `tokens_per_frame`.
+            index: has the columns `tokens`, `frames` and `tokens_per_frame`.
         """
         tokens: npt.NDArray[np.int64] = index["tokens"].to_numpy().astype(np.int64)
-        if self.max_tokens_per_frame is not None:
-            tokens = _capped_sums(index["tokens_per_frame"], self.max_tokens_per_frame)
+        cuts = (self.max_tokens_per_frame, self.frame_step, self.max_frames)
+        if any(cut is not None for cut in cuts):
+            tokens = self._frame_sums(index)
         return tokens if self.max_tokens is None else np.minimum(tokens, self.max_tokens)
+
+    def _frame_sums(self, index: pa.Table) -> npt.NDArray[np.int64]:
+        """Return for each row the tokens of the frames that stay, each frame's number capped."""
+        lists = index["tokens_per_frame"].combine_chunks()
+        values = lists.flatten().to_numpy().astype(np.int64)
+        lengths = lists.value_lengths().to_numpy().astype(np.int64)
+        ends = np.cumsum(lengths)
+        if self.max_tokens_per_frame is not None:
+            values = np.minimum(values, self.max_tokens_per_frame)
+        place = np.arange(len(values)) - np.repeat(ends - lengths, lengths)
+        frames = np.maximum(index["frames"].to_numpy().astype(np.int64), 1)  # of one view
+        values = values * self._keeps_frame(place % np.repeat(frames, lengths))
+        sums = np.concatenate([[0], np.cumsum(values)])
+        counted: npt.NDArray[np.int64] = sums[ends] - sums[ends - lengths]
+        return counted
+
+    def _keeps_frame(self, frame_N: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Return which of some frame numbers stay."""
+        step = self.frame_step or 1
+        keeps: npt.NDArray[np.bool_] = frame_N % step == 0
+        return keeps if self.max_frames is None else keeps & (frame_N // step < self.max_frames)
 
     def keep(
         self, tokens_N6: npt.NDArray[np.uint16], loss_N: npt.NDArray[np.float16]
@@ -94,7 +123,7 @@ class Dials:
             tokens_N6: columns `TOKEN_FIELDS`, sorted by view, frame and rank.
             loss_N: the loss before each token was added; NaN where unknown.
         """
-        keep = np.ones(len(tokens_N6), dtype=bool)
+        keep = self._keeps_frame(tokens_N6[:, _FRAME])
         if self.scales is not None:
             keep &= np.isin(tokens_N6[:, _SCALE], self.scales)
         if self.max_loss is not None:
@@ -123,14 +152,3 @@ def place_in_frame(tokens_N6: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
 def parse_scales(scales: Sequence[int] | None) -> tuple[int, ...] | None:
     """Return the scales ascending, each once, as `Dials` takes them."""
     return None if scales is None else tuple(sorted(set(scales)))
-
-
-def _capped_sums(lists: pa.ChunkedArray, cap: int) -> npt.NDArray[np.int64]:
-    """Return for each list the sum of its numbers, each capped."""
-    parts = [np.zeros(0, dtype=np.int64)]
-    for chunk in lists.chunks:
-        values = np.minimum(chunk.flatten().to_numpy(), cap).astype(np.int64)
-        ends = np.cumsum(chunk.value_lengths().to_numpy())
-        sums = np.concatenate([[0], np.cumsum(values)])[ends]
-        parts.append(np.diff(sums, prepend=0))
-    return np.concatenate(parts)

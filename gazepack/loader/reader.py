@@ -1,33 +1,58 @@
 """Reading samples: the one place where a loader touches storage.
 
 Clients of object stores hang when a process inherits them by fork, so directories are opened on
-first use in each process, and none is carried along when a reader is pickled.
+first use in each process, and none is carried along when a reader is pickled. Requests that fail
+and may pass are tried again by the storage itself (`gazepack.formats.remote`).
 """
 
 import os
+import re
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from gazepack.errors import DatasetError
-from gazepack.formats import DatasetDirectory, Sample
-from gazepack.loader.batch import Batch, Part, collate
+from gazepack.formats import DatasetDirectory, Sample, Storage
+from gazepack.loader.batch import Batch, BatchBuilder
+from gazepack.loader.cache import CachedStorage, Facts, ShardCache
 from gazepack.loader.catalog import Catalog
 from gazepack.loader.dials import Dials
 
 OnError = Literal["raise", "skip"]
+_SHARD = re.compile(r"shards/(\d+)\.\w+")
 
 
 class SampleReader:
-    """Turns positions of a catalog into batches."""
+    """Turns positions of a catalog into batches; several threads may read at a time.
 
-    def __init__(self, catalog: Catalog, *, dials: Dials, on_error: OnError) -> None:
+    Args:
+        catalog: the samples.
+        tokens: what the dials keep of each at most, int64 of shape (samples,).
+        dials: what to keep.
+        on_error: whether a damaged sample is raised or skipped.
+        pin_memory: whether batches lie in page-locked memory.
+        cache: for the shards of object stores.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        tokens: npt.NDArray[np.int64],
+        dials: Dials,
+        on_error: OnError,
+        pin_memory: bool = False,
+        cache: ShardCache | None = None,
+    ) -> None:
         self.catalog = catalog
         self.dials = dials
+        self._tokens = tokens
         self._on_error = on_error
+        self._pin_memory = pin_memory
+        self._cache = cache
         self._opened: dict[int, DatasetDirectory] = {}
         self._process = os.getpid()
 
@@ -43,27 +68,30 @@ class SampleReader:
             DatasetError: a sample is damaged, unless these are skipped; names shard and sample.
             StorageError: the storage cannot be read.
         """
-        parts: list[Part] = []
+        builder = BatchBuilder(
+            int(self._tokens[positions].sum()),
+            patch_size=self.catalog.patch_size,
+            pin_memory=self._pin_memory,
+        )
         skipped: list[str] = []
         for row in self.catalog.rows(positions):
             try:
-                parts.append(self._part(row))
+                self._add(builder, row)
             except DatasetError as error:
                 if self._on_error == "raise":
                     raise
                 skipped.append(str(error))
                 warnings.warn(f"skipped a damaged sample: {error}", stacklevel=2)
-        return collate(parts, patch_size=self.catalog.patch_size, skipped=skipped, state=state)
+        return builder.finish(skipped=skipped, state=state)
 
-    def _part(self, row: Mapping[str, Any]) -> Part:
+    def _add(self, builder: BatchBuilder, row: Mapping[str, Any]) -> None:
         sample: Sample = self._directory(row["dataset"]).read_sample(row)
-        kept = None if self.dials.is_off else self.dials.keep(sample.tokens_N6, sample.loss_N)
         joined = {"joined": row["joined"]} if "joined" in row else {}
-        return Part(
+        builder.add(
             tokens_N6=sample.tokens_N6,
             loss_N=sample.loss_N,
             patches_NPP3=sample.patches_NPP3,
-            kept=kept,
+            kept=None if self.dials.is_off else self.dials.keep(sample.tokens_N6, sample.loss_N),
             meta={**sample.meta, "fields": dict(sample.fields), **joined},
         )
 
@@ -71,5 +99,22 @@ class SampleReader:
         if self._process != os.getpid():
             self._opened, self._process = {}, os.getpid()
         if number not in self._opened:
-            self._opened[number] = DatasetDirectory.open(self.catalog.uris[number])
+            directory = DatasetDirectory.open(self.catalog.uris[number])
+            is_remote = "://" in directory.uri and not directory.uri.startswith(("file:", "local:"))
+            if self._cache is not None and is_remote:
+                directory = _cached(directory, self._cache)
+            self._opened[number] = directory
         return self._opened[number]
+
+
+def _cached(directory: DatasetDirectory, cache: ShardCache) -> DatasetDirectory:
+    """Return the directory with its shards read through the cache."""
+
+    def facts(name: str) -> Facts:
+        match = _SHARD.fullmatch(name)
+        assert match, f"{name} is no shard"
+        return directory.shard_facts(int(match[1]))
+
+    # It delegates what it does not do itself, which types cannot express.
+    storage = cast("Storage", CachedStorage(directory.storage, cache, facts))
+    return DatasetDirectory(storage, directory.info)

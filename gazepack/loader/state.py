@@ -1,8 +1,9 @@
-"""Where a loader stands, in about 150 bytes of JSON-able numbers.
+"""Where a loader stands, in 150 to 300 bytes of JSON-able numbers.
 
-An epoch's samples stand in one canonical order and every step takes a prefix of what remains, so
-one count says what is done, on all ranks and in all workers together. The state says nothing of
-ranks, workers or batch sizes: each may be another one after a restart.
+An epoch's samples stand in one canonical order and every step takes a prefix of what remains, but
+for a few that wait for the next step. So one count and these few places say what is done, on all
+ranks and in all workers together. The state says nothing of ranks, workers or batch sizes: each may
+be another one after a restart.
 """
 
 from typing import Any, Literal, Self
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gazepack.errors import UsageError
 from gazepack.formats.meta import describe
+from gazepack.loader.plan import MAX_DEFERRED
 
 
 class LoaderState(BaseModel):
@@ -28,6 +30,11 @@ class LoaderState(BaseModel):
     """The epoch, from 0."""
     consumed: int = Field(ge=0)
     """Samples of the epoch that were given out, on all ranks together."""
+    deferred: list[int] = Field(default=[], max_length=MAX_DEFERRED)
+    """Places in the epoch's order that were not given out although later ones were."""
+    worker_steps: int | None = Field(default=None, ge=0)
+    """Steps that one `DataLoader` worker gave out after this position; only in a worker's own
+    state, as torchdata's StatefulDataLoader keeps it."""
     samples: int = Field(ge=0)
     """Samples of the epoch."""
     seed: int = Field(ge=0, lt=2**63)
@@ -51,11 +58,20 @@ class LoaderState(BaseModel):
                 f"the loader state is damaged: {describe(error)}",
                 remedy="load what state_dict() returned",
             ) from error
-        if state.consumed > state.samples:
+        frontier = state.consumed + len(state.deferred)
+        if frontier > state.samples:
             raise UsageError(
                 f"the loader state counts {state.consumed} of {state.samples} samples as done"
             )
+        if sorted(set(state.deferred)) != state.deferred or not all(
+            0 <= place < frontier for place in state.deferred
+        ):
+            raise UsageError(f"the loader state defers the places {state.deferred}")
         return state
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes: JSON, without what is empty."""
+        return {"version": self.version} | self.model_dump(exclude_defaults=True)
 
     def check_same_order(self, ours: Self) -> None:
         """Refuse a state of another canonical order.

@@ -1,24 +1,36 @@
 """Ragged batches."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
+from gazepack.errors import DatasetError, UsageError
 from gazepack.formats import Sample
-from gazepack.loader.batch import Batch, Part, collate
+from gazepack.loader.batch import Batch, BatchBuilder
 
 
-def part_of(sample: Sample, kept: list[int] | None = None) -> Part:
-    """Return a sample as a part, with some of its tokens."""
-    return Part(
-        tokens_N6=sample.tokens_N6,
-        loss_N=sample.loss_N,
-        patches_NPP3=sample.patches_NPP3,
-        kept=None if kept is None else np.array(kept, dtype=np.int64),
-        meta=sample.meta,
-    )
+def batch_of(
+    samples: Sequence[Sample],
+    kept: Sequence[list[int]] | None = None,
+    *,
+    capacity: int = 20,
+    **rest: Any,
+) -> Batch:
+    """Return the batch of some samples, with some of their tokens."""
+    builder = BatchBuilder(capacity, patch_size=4)
+    for i, sample in enumerate(samples):
+        builder.add(
+            tokens_N6=sample.tokens_N6,
+            loss_N=sample.loss_N,
+            patches_NPP3=sample.patches_NPP3,
+            kept=None if kept is None else np.array(kept[i], dtype=np.int64),
+            meta=sample.meta,
+        )
+    return builder.finish(**rest)
 
 
 def test_a_batch_is_the_samples_one_after_the_other(make_sample: Callable[..., Sample]) -> None:
@@ -29,7 +41,7 @@ def test_a_batch_is_the_samples_one_after_the_other(make_sample: Callable[..., S
         make_sample("c", tokens=[4]),
     ]
     kept = [[0, 2, 4], [], [0, 1, 2, 3]]
-    batch = collate([part_of(s, k) for s, k in zip(samples, kept, strict=True)], patch_size=4)
+    batch = batch_of(samples, kept)
     assert batch.cu_seqlens.tolist() == [0, 3, 3, 7]
     assert (batch.num_samples, batch.num_tokens) == (3, 7)
     at = 0
@@ -47,7 +59,7 @@ def test_a_batch_is_the_samples_one_after_the_other(make_sample: Callable[..., S
 
 def test_types_are_those_that_training_takes(make_sample: Callable[..., Sample]) -> None:
     """Patches are uint8 N x 3 x P x P, places and bounds int32, losses float32."""
-    batch = collate([part_of(make_sample("a", tokens=[5]))], patch_size=4)
+    batch = batch_of([make_sample("a", tokens=[5])])
     assert (batch.patches.dtype, batch.patches.shape) == (torch.uint8, (5, 3, 4, 4))
     assert batch.patches.is_contiguous()
     places = (batch.view, batch.frame, batch.scale, batch.row, batch.col, batch.rank)
@@ -57,7 +69,7 @@ def test_types_are_those_that_training_takes(make_sample: Callable[..., Sample])
 
 def test_an_empty_batch_has_all_its_parts() -> None:
     """No sample gives tensors of length 0 and the single bound 0."""
-    batch = collate([], patch_size=16)
+    batch = BatchBuilder(0, patch_size=16).finish()
     assert batch.patches.shape == (0, 3, 16, 16)
     assert batch.cu_seqlens.tolist() == [0]
     assert (batch.num_samples, batch.num_tokens) == (0, 0)
@@ -65,7 +77,7 @@ def test_an_empty_batch_has_all_its_parts() -> None:
 
 def test_to_moves_every_tensor_and_nothing_else(make_sample: Callable[..., Sample]) -> None:
     """On the meta device only the shapes and the metadata are left."""
-    batch = collate([part_of(make_sample("a", tokens=[5]))], patch_size=4, state={"epoch": 1})
+    batch = batch_of([make_sample("a", tokens=[5])], state={"epoch": 1})
     moved = batch.to("meta")
     tensors = [getattr(moved, name) for name in Batch.__slots__]
     assert {t.device.type for t in tensors if isinstance(t, torch.Tensor)} == {"meta"}
@@ -76,7 +88,41 @@ def test_to_moves_every_tensor_and_nothing_else(make_sample: Callable[..., Sampl
 
 def test_a_batch_survives_pickling(make_sample: Callable[..., Sample]) -> None:
     """Workers send batches to the main process."""
-    batch = collate([part_of(make_sample("a", tokens=[5]))], patch_size=4, skipped=["x"])
+    batch = batch_of([make_sample("a", tokens=[5])], skipped=["x"])
     copy = pickle.loads(pickle.dumps(batch))  # noqa: S301 - our own bytes
     assert torch.equal(copy.patches, batch.patches)
     assert (copy.meta, copy.skipped) == (batch.meta, ("x",))
+
+
+def test_more_tokens_than_planned_are_damage(make_sample: Callable[..., Sample]) -> None:
+    """An index that counts fewer tokens than its sample has never makes a batch overflow."""
+    samples = [make_sample("a", tokens=[5]), make_sample("b", tokens=[4])]
+    assert batch_of(samples, capacity=9).num_tokens == 9
+    with pytest.raises(DatasetError, match="sample b: it has 4 tokens where the index counts at"):
+        batch_of(samples, capacity=8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_are_normalised_patches(
+    make_sample: Callable[..., Sample], dtype: torch.dtype
+) -> None:
+    """`pixels` is the formula of every vision model, value by value, in the type asked for."""
+    batch = batch_of([make_sample("a", tokens=[5])])
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    pixels = batch.pixels("cpu", mean=mean, std=std, dtype=dtype)
+    expected = (batch.patches.numpy() / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(
+        std, (3, 1, 1)
+    )
+    assert pixels.dtype == dtype
+    tolerance = 1e-6 if dtype == torch.float32 else 0.01  # bfloat16 has 8 bits; values below 3
+    assert np.abs(pixels.double().numpy() - expected).max() < tolerance
+    assert batch.pixels("meta", mean=mean, std=std).device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0.5,), (1, 1, 1)), ((0, 0, 0), (1, 1)), ((0, 0, 0), (1, 0, 1))]
+)
+def test_impossible_normalisation_is_refused(mean: Any, std: Any) -> None:
+    """Three means, and three deviations above 0."""
+    with pytest.raises(UsageError, match="are not three numbers each"):
+        batch_of([]).pixels(mean=mean, std=std)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from gazepack.errors import DatasetError, UsageError
 from gazepack.formats import DatasetDirectory
@@ -225,6 +226,79 @@ def test_several_datasets_are_one(make_dataset: Callable[..., str], keys: Keys) 
     given = keys(list(GazeDataset(uris, batch_size=4)))
     assert sorted(given) == [f"{n}{i:04d}" for n in "ab" for i in range(10)]
     assert {key[0] for key in given[:8]} == {"a", "b"}
+
+
+def test_weights_mix_datasets(make_dataset: Callable[..., str], keys: Keys) -> None:
+    """Three to one, whatever the sizes; a state is of these weights; ranks share the epoch."""
+    uris = [make_dataset([[2]] * 30, name=n, prefix=n) for n in ("a", "b")]
+    mixed = GazeDataset(uris, batch_size=4, weights=[3, 1])
+    given = keys(list(mixed))
+    assert (len(given), mixed.num_samples, mixed.num_tokens) == (60, 60, 120)
+    assert sum(key[0] == "a" for key in given) == 45
+    assert len({key for key in given if key[0] == "b"}) == 15
+    with pytest.raises(UsageError, match="belongs to another order of samples: fingerprint"):
+        GazeDataset(uris, batch_size=4).load_state_dict(mixed.state_dict())
+    parts = [
+        list(GazeDataset(uris, batch_size=4, weights=[3, 1], rank=r, world_size=3))
+        for r in range(3)
+    ]
+    assert sorted(keys([batch for part in parts for batch in part])) == sorted(given)
+
+
+@pytest.mark.parametrize("options", [{"weights": [2, 1]}, {"bucket_samples": 20}])
+def test_restore_in_other_orders(
+    make_dataset: Callable[..., str],
+    counts: Callable[..., list[list[int]]],
+    assert_tail: Callable[..., None],
+    options: dict[str, Any],
+) -> None:
+    """The law of resuming holds for mixtures and buckets too."""
+    uris = [make_dataset(counts(13, most=12), name=n, prefix=n) for n in ("a", "b")]
+    assert_tail(
+        lambda **ranks: GazeDataset(uris, batch_tokens=60, seed=5, **options, **ranks), 2, 3
+    )
+
+
+def test_restore_where_samples_wait(
+    make_dataset: Callable[..., str], assert_tail: Callable[..., None]
+) -> None:
+    """The law of resuming holds where large samples meet and some wait for the next step."""
+    counts = [[60, 20], [50], [5], [3], [70], [4], [6]] * 3
+    uri = make_dataset(counts)
+
+    def make(**ranks: int) -> GazeDataset:
+        return GazeDataset(uri, batch_tokens=90, **ranks)
+
+    assert make(world_size=2, rank=0).plan().deferred
+    for before, after in ((2, 2), (2, 3)):
+        assert_tail(make, before, after)
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_change_nothing(packed: str, num_threads: int) -> None:
+    """Batches, their order, states and epochs are those of the plain loop."""
+    plain, ahead = (GazeDataset(packed, batch_size=4, num_threads=n) for n in (0, num_threads))
+    for _ in range(2):
+        for batch, same in zip(ahead, plain, strict=True):
+            assert batch.state == same.state == ahead.state_dict()
+            assert batch.meta == same.meta
+            assert batch.patches.equal(same.patches)
+
+
+def test_a_part_of_the_frames(packed: str) -> None:
+    """Every second frame, and no more than one of them: frame 0; planned exactly."""
+    dataset = GazeDataset(packed, batch_size=4, frame_step=2, max_frames=1)
+    batches = list(dataset)
+    assert {int(frame) for batch in batches for frame in batch.frame} == {0}
+    assert sum(batch.num_tokens for batch in batches) == dataset.num_tokens
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine can pin memory")
+def test_memory_that_cannot_be_pinned_is_said(packed: str) -> None:
+    """A setting that is not honoured warns, and batches are read all the same."""
+    with pytest.warns(UserWarning, match="pin_memory is left out: no CUDA device"):
+        dataset = GazeDataset(packed, batch_size=45, pin_memory=True)
+    assert next(iter(dataset)).num_samples == 45
 
 
 def test_an_empty_dataset_has_no_batches(make_dataset: Callable[..., str]) -> None:

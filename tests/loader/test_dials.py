@@ -23,6 +23,7 @@ def index_of(counts: Sequence[Sequence[int]], *, chunks: int = 1) -> pa.Table:
             pa.table(
                 {
                     "tokens": pa.array([sum(c) for c in part], pa.int64()),
+                    "frames": pa.array([len(c) for c in part], pa.int32()),
                     "tokens_per_frame": pa.array(part, pa.list_(pa.uint16())),
                 }
             )
@@ -34,7 +35,10 @@ def plain_keep(dials: Dials, sample: Sample) -> list[int]:
     """What stays, token by token: the slow, obviously right twin."""
     kept = []
     for i, (token, loss) in enumerate(zip(sample.tokens_N6, sample.loss_N, strict=True)):
-        _, _, scale, _, _, rank = token.tolist()
+        _, frame, scale, _, _, rank = token.tolist()
+        frames = range(0, 99, dials.frame_step or 1)[: dials.max_frames]
+        if frame not in frames:
+            continue
         if dials.scales is not None and scale not in dials.scales:
             continue
         if dials.max_loss is not None and float(loss) <= dials.max_loss and rank != 0:
@@ -43,9 +47,9 @@ def plain_keep(dials: Dials, sample: Sample) -> list[int]:
     places: dict[tuple[int, int], int] = {}
     numbered = []
     for i in kept:
-        frame = (int(sample.tokens_N6[i, 0]), int(sample.tokens_N6[i, 1]))
-        numbered.append((places.get(frame, 0), i))
-        places[frame] = places.get(frame, 0) + 1
+        of_frame = (int(sample.tokens_N6[i, 0]), int(sample.tokens_N6[i, 1]))
+        numbered.append((places.get(of_frame, 0), i))
+        places[of_frame] = places.get(of_frame, 0) + 1
     if dials.max_tokens_per_frame is not None:
         numbered = [(place, i) for place, i in numbered if place < dials.max_tokens_per_frame]
     if dials.max_tokens is not None:
@@ -58,6 +62,8 @@ options = st.fixed_dictionaries(
         "max_tokens_per_frame": st.none() | st.integers(1, 12),
         "max_tokens": st.none() | st.integers(1, 25),
         "max_loss": st.none() | st.floats(0, 1),
+        "frame_step": st.none() | st.integers(1, 3),
+        "max_frames": st.none() | st.integers(1, 3),
         "scales": st.none() | st.sets(st.integers(0, 3), min_size=1).map(parse_scales),
     }
 )
@@ -113,6 +119,19 @@ def test_planned_tokens_are_sums_of_capped_frames(
     assert Dials(max_tokens_per_frame=cap).planned_tokens(index).tolist() == expected
 
 
+def test_planned_frames_are_those_of_every_view() -> None:
+    """Two views of three frames: every second frame of both is counted, and no more than two."""
+    index = pa.table(
+        {
+            "tokens": [63],
+            "frames": pa.array([3], pa.int32()),
+            "tokens_per_frame": pa.array([[1, 2, 4, 8, 16, 32]], pa.list_(pa.uint16())),
+        }
+    )
+    assert Dials(frame_step=2).planned_tokens(index).tolist() == [1 + 4 + 8 + 32]
+    assert Dials(max_frames=2).planned_tokens(index).tolist() == [1 + 2 + 8 + 16]
+
+
 def test_place_in_frame_starts_anew_in_each_view_and_frame() -> None:
     """Frame 0 of another view is another frame."""
     tokens_N6 = np.array([(0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 2)], np.uint16)
@@ -125,6 +144,8 @@ def test_place_in_frame_starts_anew_in_each_view_and_frame() -> None:
     [
         ({"max_tokens": 0}, "max_tokens 0 is not a whole number above 0"),
         ({"max_tokens_per_frame": 1.5}, "max_tokens_per_frame 1.5 is not a whole number"),
+        ({"frame_step": 0}, "frame_step 0 is not a whole number above 0"),
+        ({"max_frames": -1}, "max_frames -1 is not a whole number above 0"),
         ({"max_loss": float("nan")}, "max_loss nan is not a number"),
         ({"scales": (4,)}, r"scales \[4\] are not some of \[0, 1, 2, 3\]"),
         ({"scales": ()}, r"scales \[\] are not some of"),

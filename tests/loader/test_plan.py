@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 
 from gazepack.errors import UsageError
 from gazepack.loader import BatchLimit, Plan, epoch_order, plan_steps
-from gazepack.loader.plan import deal
-
-WORLDS = [1, 2, 3, 8]
+from gazepack.loader.plan import MAX_DEFERRED, deal
 
 
 def plan(
-    tokens: Any, *, world_size: int, consumed: int = 0, drop_last: bool = False, **limit: int
+    tokens: Any,
+    *,
+    world_size: int,
+    consumed: int = 0,
+    deferred: tuple[int, ...] = (),
+    drop_last: bool = False,
+    **limit: int,
 ) -> Plan:
     """Return the plan of the first epoch."""
     tokens = np.asarray(tokens, dtype=np.int64)
@@ -25,6 +29,7 @@ def plan(
         limit=BatchLimit(tokens=limit.get("batch_tokens"), samples=limit.get("batch_size")),
         world_size=world_size,
         consumed=consumed,
+        deferred=deferred,
         drop_last=drop_last,
     )
 
@@ -41,7 +46,7 @@ any_limit = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=60, deadline=None)
 @given(
     tokens=st.lists(st.integers(0, 120), max_size=60), world_size=st.integers(1, 9), limit=any_limit
 )
@@ -66,7 +71,7 @@ def test_nothing_twice_nothing_lost_within_limits(
     assert sorted(seen) == list(range(len(tokens)))
 
 
-@settings(max_examples=200)
+@settings(max_examples=60, deadline=None)
 @given(
     tokens=st.lists(st.integers(0, 120), max_size=60), world_size=st.integers(1, 9), limit=any_limit
 )
@@ -77,21 +82,57 @@ def test_a_plan_from_any_step_is_the_tail(
     whole = plan(tokens, world_size=world_size, **limit)
     for step in range(whole.num_steps + 1):
         consumed = int(whole.bounds[step])
-        tail = plan(tokens, world_size=world_size, consumed=consumed, **limit)
+        deferred = whole.deferred.get(consumed, ())
+        tail = plan(tokens, world_size=world_size, consumed=consumed, deferred=deferred, **limit)
         assert tail.bounds.tolist() == whole.bounds[step:].tolist()
         assert tail.ranks[consumed:].tolist() == whole.ranks[consumed:].tolist()
+        assert tail.order[consumed:].tolist() == whole.order[consumed:].tolist()
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 8, 64])
-def test_ranks_are_within_two_percent_on_a_long_tail(world_size: int) -> None:
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.lists(st.sampled_from([1, 3, 8, 40, 60]), min_size=20, max_size=80),
+    worlds=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+)
+def test_deferred_samples_are_few_and_not_lost(tokens: list[int], worlds: tuple[int, int]) -> None:
+    """What waits is named in the plan: the rest for other ranks is exactly what was not given out."""
+    whole = plan(tokens, world_size=worlds[0], batch_tokens=70)
+    canonical = epoch_order(len(tokens), seed=0, epoch=0, shuffle=True)
+    for consumed in whole.bounds.tolist():
+        deferred = whole.deferred.get(consumed, ())
+        assert len(deferred) <= MAX_DEFERRED
+        assert list(deferred) == sorted(deferred)
+        frontier = consumed + len(deferred)
+        done = set(canonical[:frontier]) - {canonical[place] for place in deferred}
+        assert set(whole.order[:consumed]) == done
+        rest = plan(
+            tokens, world_size=worlds[1], consumed=consumed, deferred=deferred, batch_tokens=70
+        )
+        assert set(rest.order[consumed:]) == set(canonical) - done
+
+
+def test_a_sample_that_does_not_fit_waits_for_one_step() -> None:
+    """Two samples of 60 and one of 45 in a row on two ranks: the 45 waits for the next step."""
+    tokens = np.array([60, 45, 60, *[5] * 12, 45, *[5] * 20])
+    made = plan_steps(np.arange(len(tokens)), tokens, limit=BatchLimit(tokens=65), world_size=2)
+    loads = made.loads(tokens, world_size=2)
+    assert loads[0].tolist() == [60, 60]
+    assert made.deferred[int(made.bounds[1])] == (1,)
+    assert 1 in made.order[made.bounds[1] : made.bounds[2]]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8, 64])
+@pytest.mark.parametrize("most", [30_000, 60_000])
+def test_ranks_are_within_two_percent_on_a_long_tail(world_size: int, most: int) -> None:
     """At 65,536 tokens a batch, the largest rank is within 2 % of the mean at every step."""
-    tokens = long_tailed(40_000)
+    tokens = long_tailed(100_000, most=most)
     loads = plan(tokens, world_size=world_size, batch_tokens=65536).loads(
         tokens, world_size=world_size
     )
     assert (loads.max(axis=1) / loads.mean(axis=1)).max() <= 1.02
     assert loads.sum() == tokens.sum()
-    assert loads[:-2].mean() >= 0.97 * 65536
+    assert loads.max() <= 65536
+    assert loads[:-2].mean() >= 0.96 * 65536
 
 
 def test_loads_are_sums_of_the_batches() -> None:
@@ -140,7 +181,7 @@ def test_too_few_samples_leave_ranks_empty_or_are_dropped() -> None:
     assert (dropped.ranks < 0).sum() == 3
 
 
-@settings(max_examples=200)
+@settings(max_examples=60, deadline=None)
 @given(tokens=st.lists(st.integers(0, 50), max_size=40), world_size=st.integers(1, 8))
 def test_dealing_is_longest_first(tokens: list[int], world_size: int) -> None:
     """The heap deals as a plain search for the least loaded rank does."""

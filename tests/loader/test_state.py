@@ -20,7 +20,8 @@ GOOD: dict[str, Any] = {
 
 def test_a_state_survives_a_dictionary() -> None:
     """What went out comes back."""
-    assert LoaderState.from_dict(GOOD).model_dump() == GOOD
+    for good in (GOOD, GOOD | {"deferred": [3, 31]}, GOOD | {"worker_steps": 4}):
+        assert LoaderState.from_dict(good).to_dict() == good
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,10 @@ def test_a_state_survives_a_dictionary() -> None:
         (GOOD | {"consumed": "3"}, "damaged: consumed"),
         (GOOD | {"colour": 1}, "damaged: colour"),
         ({"version": 1}, "damaged: epoch: Field required; load what state_dict"),
+        (GOOD | {"deferred": list(range(17))}, "damaged: deferred"),
+        (GOOD | {"deferred": [4, 3]}, r"defers the places \[4, 3\]"),
+        (GOOD | {"deferred": [31]}, r"defers the places \[31\]"),
+        (GOOD | {"consumed": 45, "deferred": [3]}, "counts 45 of 45 samples as done"),
         (GOOD | {"consumed": 46}, "counts 46 of 45 samples as done"),
     ],
 )

@@ -88,6 +88,14 @@ def test_the_dataset_does_not_guess_what_workers_gave(packed: str) -> None:
     assert next(iter(dataset)).state == dataset.state_dict()
 
 
+def test_the_state_of_a_worker_is_not_that_of_the_run(packed: str) -> None:
+    """What a worker says of itself is refused elsewhere."""
+    dataset = GazeDataset(packed, batch_size=4)
+    state = dataset.state_dict() | {"worker_steps": 2}
+    with pytest.raises(UsageError, match="is that of one DataLoader worker; load batch"):
+        dataset.load_state_dict(state)
+
+
 def test_an_error_in_a_worker_keeps_its_place(packed: str) -> None:
     """A missing shard is a DatasetError in the main process too."""
     (Path(packed) / DatasetDirectory.open(packed).shard_name(2)).unlink()
@@ -109,13 +117,19 @@ def test_a_killed_worker_is_one_clear_error(packed: str) -> None:
         list(loader(GazeDataset(packed, batch_size=4, transform=die), 2))
 
 
-@pytest.mark.parametrize(("world_size", "num_workers"), [(2, 3), (4, 0)])
+@pytest.mark.parametrize(("world_size", "num_workers"), [(2, 3), (4, 1)])
 def test_process_groups_take_equal_steps(
-    packed: str, tmp_path: Path, world_size: int, num_workers: int
+    make_dataset: Callable[..., str],
+    counts: Callable[..., list[list[int]]],
+    tmp_path: Path,
+    world_size: int,
+    num_workers: int,
 ) -> None:
-    """Ranks are found from torch.distributed; an all-reduce at every step ends without a hang."""
+    """An all-reduce at every step ends without a hang: uneven shards, and more readers than shards."""
+    uri = make_dataset(counts(45), per_shard=32)
+    assert len(list(Path(uri, "shards").iterdir())) == 2
     script = Path(__file__).with_name("ddp_ranks.py")
-    arguments = [packed, str(tmp_path), str(world_size), str(num_workers)]
+    arguments = [uri, str(tmp_path), str(world_size), str(num_workers)]
     done = subprocess.run(
         [sys.executable, script, *arguments], capture_output=True, text=True, timeout=120
     )

@@ -1,0 +1,128 @@
+"""`gazepack bench`: what reading a dataset will be like, before a GPU is rented."""
+
+from typing import Any
+
+import click
+
+from gazepack.cli.options import Size, as_json, epilog, print_json, size
+
+
+@click.group(epilog=epilog("gazepack bench loader packed/ --ranks 64 --workers 8"))
+def bench() -> None:
+    """Predict how a training run will read a dataset."""
+
+
+@bench.command(
+    epilog=epilog(
+        "gazepack bench loader packed/ --ranks 64 --workers 8",
+        "gazepack bench loader s3://bucket/packed --ranks 8 --cache-size 500GB --json",
+    )
+)
+@click.argument("uris", nargs=-1, required=True, metavar="URI...")
+@click.option("--ranks", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, show_default=True, help="Of each rank."
+)
+@click.option(
+    "--ranks-per-node",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Ranks that share a machine and its cache.",
+)
+@click.option("--batch-tokens", type=click.IntRange(1), help="[default: 65536]")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples, instead of tokens.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Dial: tokens of a sample.")
+@click.option("--max-tokens-per-frame", type=click.IntRange(1), help="Dial: tokens of a frame.")
+@click.option("--cache-size", type=Size(), help="Of each machine's cache of whole shards.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--epoch", type=click.IntRange(0), default=0, show_default=True)
+@as_json
+def loader(
+    uris: tuple[str, ...],
+    ranks: int,
+    workers: int,
+    ranks_per_node: int,
+    batch_tokens: int | None,
+    batch_size: int | None,
+    max_tokens: int | None,
+    max_tokens_per_frame: int | None,
+    cache_size: int | None,
+    seed: int,
+    epoch: int,
+    as_json: bool,
+) -> None:
+    """Predict balance, padding, bytes and cache hits of an epoch over the datasets at URI.
+
+    Everything is told from the index: no sample is read, and no GPU is needed.
+    """
+    from dataclasses import asdict
+
+    from gazepack.loader import GazeDataset
+
+    dataset = GazeDataset(
+        uris,
+        batch_tokens=65536 if batch_tokens is None and batch_size is None else batch_tokens,
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+        max_tokens_per_frame=max_tokens_per_frame,
+        seed=seed,
+        rank=0,
+        world_size=ranks,
+    )
+    dataset.set_epoch(epoch)
+    forecast = asdict(
+        dataset.forecast(
+            workers=workers, ranks_per_node=ranks_per_node, cache_bytes=cache_size or 0
+        )
+    )
+    if as_json:
+        print_json(forecast)
+    else:
+        _print_forecast(", ".join(uris), forecast)
+
+
+def _print_forecast(title: str, forecast: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    for name, value in _rows(forecast):
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return names and values for people."""
+    worst, mean = found["imbalance_max"] - 1, found["imbalance_mean"] - 1
+    return [
+        (
+            "steps",
+            f"{found['steps']:,} on each of {found['ranks']:,} ranks, {found['nodes']:,} machines",
+        ),
+        (
+            "batch",
+            f"{found['tokens_per_batch']:,.0f} tokens, {found['samples_per_batch']:,.1f} samples "
+            f"on average; {found['empty_batches']:,} empty",
+        ),
+        (
+            "balance",
+            f"largest rank above the mean by {mean:.2%} on average, {worst:.2%} at most; "
+            f"{found['steps_above_two_percent']:,} steps above 2 %",
+        ),
+        (
+            "padding avoided",
+            f"{found['padding_avoided']:.1%} of {found['padded_tokens']:,} padded tokens",
+        ),
+        (
+            "bytes read",
+            f"{size(found['read_bytes'])} by {found['requests']:,} requests, for samples of "
+            f"{size(found['sample_bytes'])}",
+        ),
+        (
+            "cache",
+            f"{size(found['cached_bytes'])} kept, {found['cache_hits']:.1%} hits, "
+            f"{found['next_epoch_cache_hits']:.1%} in the next epoch",
+        ),
+        ("waiting batches", f"at most {size(found['ahead_bytes'])} of pixels a rank"),
+    ]
