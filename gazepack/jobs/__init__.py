@@ -1,7 +1,9 @@
 """From sources to committed shards: listing, plan, work units, executors."""
 
+from gazepack.jobs.decoders import Decoders, DecoderSettings
 from gazepack.jobs.executors import run_serial
 from gazepack.jobs.ledger import Run, frozen_listing, open_run
+from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.plan import Plan, Unit, make_plan
 from gazepack.jobs.replay import compare_with_source, refitted, repainted, verify_totals
 from gazepack.jobs.settings import PackSettings
@@ -9,6 +11,9 @@ from gazepack.jobs.sources import Segment, list_sources
 from gazepack.jobs.unit import Report, Resources, VideoDone, pack_unit
 
 __all__ = [
+    "DecoderSettings",
+    "Decoders",
+    "Nursery",
     "PackSettings",
     "Plan",
     "Report",

@@ -1,31 +1,27 @@
 """From a segment to clips: decode, fit every frame to every view, group by 16.
 
-Decoding and fitting run in a thread of their own, a few clips ahead of the choosing; PyAV and Pillow give
-up the interpreter lock while they work. The queue between them is bounded, so memory does not grow with a
-video's length.
+This is what a decoder does, in a process of its own (`decoder.py`): nothing here knows of the selector, the
+output or the other segments. One clip of frames is held at a time, so memory does not grow with a video's
+length.
 """
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gazepack.errors import VideoError
+from gazepack.formats.remote import opened_source, without_secrets
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
 from gazepack.patches import Pixels, fit
-from gazepack.video import VideoInfo, decode, probe
+from gazepack.video import Source, VideoInfo, decode, probe
+from gazepack.video.source import faults
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Clip:
     """Up to 16 fitted frames of one view of one segment."""
 
@@ -37,7 +33,7 @@ class Clip:
     """Position of the clip in its segment."""
     grid: Grid
     """The view's grid."""
-    frames_T3HW: Tensor
+    frames_THW3: Pixels
     """uint8."""
     times_T: tuple[float, ...]
     """Seconds from the first frame of the video."""
@@ -45,7 +41,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentStart:
-    """A segment could be opened; its clips follow."""
+    """A segment could be opened; its clips follow. A second start of a segment voids all that came before."""
 
     segment: int
     info: VideoInfo
@@ -58,49 +54,47 @@ class SegmentEnd:
 
     segment: int
     error: VideoError | None = None
+    attempts: int = 1
+    """How often it was tried."""
 
 
 Item = Clip | SegmentStart | SegmentEnd
 
 
-def clips_of_unit(
-    segments: Sequence[Segment], settings: PackSettings, *, timeout_seconds: float | None
-) -> Iterator[Item]:
-    """Yield for each segment its start, the clips of all its views, and its end.
+def clips_of_segment(
+    position: int, segment: Segment, settings: PackSettings
+) -> Iterator[Clip | SegmentStart]:
+    """Yield the start of a segment and the clips of all its views, in order of time.
 
     Args:
-        segments: of one unit.
+        position: of the segment in its unit.
+        segment: what to decode.
         settings: how to sample and fit.
-        timeout_seconds: how long the decoding of one segment may take.
 
-    Yields:
-        Items in the order of the segments. A segment that cannot be decoded gives a `SegmentEnd` with the
-        error; the ones after it are not touched by that.
+    Raises:
+        VideoError: it cannot be opened or decoded; at the `next` that finds out.
     """
-    for position, segment in enumerate(segments):
-        try:
-            yield from _clips(position, segment, settings, timeout_seconds)
-            yield SegmentEnd(segment=position)
-        except VideoError as error:
-            yield SegmentEnd(segment=position, error=error)
+    if segment.problem is not None:
+        raise VideoError(segment.problem, stage="open")
+    with ExitStack() as stack:
+        with faults(without_secrets(segment.uri), "open"):
+            source = stack.enter_context(opened_source(segment.uri))
+        yield from _clips(position, segment, source, settings)
 
 
 def _clips(
-    position: int, segment: Segment, settings: PackSettings, timeout_seconds: float | None
-) -> Iterator[Item]:
-    """Decode one segment."""
-    if segment.problem is not None:
-        raise VideoError(segment.problem, stage="open")
-    info = probe(segment.uri)
+    position: int, segment: Segment, source: Source, settings: PackSettings
+) -> Iterator[Clip | SegmentStart]:
+    """Decode one open segment."""
+    info = probe(source)
     views = settings.fit.views(info)
     yield SegmentStart(segment=position, info=info, views=views)
     start, end = segment.start_seconds, segment.end_seconds
     frames = decode(
-        segment.uri,
+        source,
         settings.sampling,
         start_seconds=settings.start_seconds if start is None else start,
         end_seconds=settings.end_seconds if end is None else end,
-        deadline_seconds=timeout_seconds,
     )
     fitted: dict[str, list[Pixels]] = {name: [] for name in views}
     times: list[float] = []
@@ -125,55 +119,13 @@ def _take(
 ) -> Iterator[Clip]:
     """Make the clip of each view from the frames gathered, and empty the lists."""
     for name, grid in views.items():
-        frames_THW3 = torch.from_numpy(np.stack(fitted[name]))
         yield Clip(
             segment=position,
             view=name,
             number=number,
             grid=grid,
-            frames_T3HW=frames_THW3.permute(0, 3, 1, 2).contiguous(),
+            frames_THW3=np.stack(fitted[name]),
             times_T=tuple(times),
         )
         fitted[name].clear()
     times.clear()
-
-
-def ahead(items: Iterable[T], *, depth: int) -> Iterator[T]:
-    """Yield `items`, produced by a thread that runs at most `depth` items ahead.
-
-    An error in the thread is raised here, in its place. Closing this generator ends the thread.
-    """
-    box: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[T | None, BaseException | None]) -> None:
-        while not stopped.is_set():
-            try:
-                box.put(entry, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def produce() -> None:
-        try:
-            for item in items:
-                put((item, None))
-                if stopped.is_set():
-                    return
-            put((None, StopIteration()))
-        except BaseException as error:
-            put((None, error))
-
-    thread = threading.Thread(target=produce, name="gazepack-decode", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = box.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]  # None stands only beside an error
-    finally:
-        stopped.set()
-        thread.join(timeout=5.0)

@@ -14,7 +14,7 @@ import numpy as np
 from gazepack.errors import VideoError
 from gazepack.formats import FORMAT_VERSION, Sample
 from gazepack.geometry import CLIP_FRAMES, Grid
-from gazepack.jobs.clips import Clip
+from gazepack.jobs.clips import Clip, SegmentEnd, SegmentStart
 from gazepack.jobs.sources import Segment
 from gazepack.selectors import Selection
 from gazepack.video import VideoInfo
@@ -34,19 +34,35 @@ class SegmentWork:
     """Frame times of each clip given out so far."""
     selections: dict[tuple[int, str], Selection] = field(default_factory=dict)
     """By clip number and view."""
-    ended: bool = False
-    """Whether the last clip has been given out."""
-    error: VideoError | None = None
+    ended: SegmentEnd | None = None
+    """How decoding ended, once it has."""
+    shortfalls: dict[tuple[int, str], VideoError] = field(default_factory=dict)
+    """The clips whose bound could not be met, by number and view."""
+
+    def start(self, start: SegmentStart) -> None:
+        """Begin; whatever is known from an earlier attempt is void."""
+        self.forget()
+        self.info, self.views = start.info, start.views
+
+    def forget(self) -> None:
+        """Let go of all that takes memory."""
+        self.times.clear()
+        self.selections.clear()
+        self.shortfalls.clear()
+
+    def end(self, end: SegmentEnd) -> None:
+        """Note that no more clips come."""
+        self.ended = end
 
     def give(self, clip: Clip) -> None:
         """Note that a clip was given out."""
         self.times[clip.number] = clip.times_T
 
     def take(self, clip: Clip, selection: Selection, *, min_psnr: float | None) -> None:
-        """Note what was chosen of it; a bound that could not be met fails the segment."""
-        if min_psnr is not None and selection.psnr_T.min() < min_psnr and self.error is None:
+        """Note what was chosen of it, and whether the bound could be met."""
+        if min_psnr is not None and selection.psnr_T.min() < min_psnr:
             worst = int(selection.psnr_T.argmin())
-            self.error = VideoError(
+            self.shortfalls[clip.number, clip.view] = VideoError(
                 f"{self.segment.uri!r}: frame at {clip.times_T[worst]:g} s reaches "
                 f"{selection.psnr_T[worst]:.2f} dB with every patch, {min_psnr:g} dB were asked",
                 stage="select",
@@ -57,8 +73,22 @@ class SegmentWork:
     @property
     def complete(self) -> bool:
         """Whether nothing more can come."""
+        if self.ended is None:
+            return False
         chosen = len(self.selections) == len(self.times) * len(self.views)
-        return self.ended and (self.error is not None or chosen)
+        return self.ended.error is not None or chosen
+
+    @property
+    def error(self) -> VideoError | None:
+        """Why a complete segment failed, the same whatever came back first: decoding, then the first clip."""
+        if self.ended is not None and self.ended.error is not None:
+            return self.ended.error
+        return self.shortfalls[min(self.shortfalls)] if self.shortfalls else None
+
+    @property
+    def attempts(self) -> int:
+        """How often it was tried, if it failed; choosing is tried once."""
+        return self.ended.attempts if self.ended is not None and self.ended.error is not None else 1
 
     def samples(self, *, max_tokens: int) -> Iterator[Sample]:
         """Yield the samples of a complete segment, in order of time."""

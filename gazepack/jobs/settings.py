@@ -57,8 +57,8 @@ class ShardSettings(_Settings):
 class CodecSettings(_Settings):
     """How patches become bytes."""
 
-    name: Literal["jpeg", "zstd"] = "jpeg"
-    """`jpeg`: 4:4:4, small; `zstd`: lossless."""
+    name: Literal["jpeg", "zstd", "webp", "png", "raw"] = "jpeg"
+    """`jpeg`: 4:4:4, small; the others lose nothing."""
     quality: int | None = Field(default=None, ge=1, le=100)
     """Of jpeg; 95 unless given."""
 
@@ -89,6 +89,8 @@ class PackSettings(_Settings):
     """How frames are laid on tiles."""
     selector: SelectorSettings = SelectorSettings()
     """Who chooses, and how well."""
+    container: Literal["webdataset", "arrow"] = "webdataset"
+    """What the shards are: tar files or Arrow files."""
     codec: CodecSettings = CodecSettings()
     """How patches become bytes."""
     shards: ShardSettings = ShardSettings()
@@ -120,7 +122,7 @@ class PackSettings(_Settings):
 
     def provenance(self, selector: Selector) -> dict[str, Any]:
         """Return what decides the bytes, as JSON: these settings, with the selector's own account of itself."""
-        values = self.model_dump(mode="json", exclude={"selector", "codec"})
+        values = self.model_dump(mode="json", exclude={"selector", "codec", "container"})
         chooser = selector.settings()
         model_sha256 = chooser.pop("model_sha256", None)
         return {

@@ -27,11 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gazepack.errors import SourceError
+from gazepack.formats.remote import filesystem, persistently, without_secrets
 
-VIDEO_SUFFIXES = frozenset(
+_SUFFIXES = (
     ".3gp .264 .265 .asf .avi .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts .m4v .mkv .mov .mp4 .mpeg "
-    ".mpg .mts .mxf .obu .ogv .ps .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905 (shorter to read)
+    ".mpg .mts .mxf .obu .ogv .ps .ts .vob .webm .wmv .y4m"
 )
+VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 """What is taken from a folder. A file that is named itself is tried whatever its suffix."""
 MANIFEST_SUFFIXES = frozenset((".csv", ".jsonl", ".ndjson", ".parquet"))
 
@@ -189,27 +191,41 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _list_remote(source: str) -> list[_File]:
     try:
-        fs, path = fsspec.core.url_to_fs(source)
-        protocol = source.split("://", 1)[0]
-        if glob.has_magic(path) and not fs.exists(path):
-            found = {p: i for p, i in fs.glob(path, detail=True).items() if i["type"] == "file"}
-            root = path[: re.search(r"[*?[]", path).start()].rpartition("/")[0]  # type: ignore[union-attr]
-        elif fs.isfile(path):
-            found, root = {path: fs.info(path)}, path.rpartition("/")[0]
-        else:
-            listed = fs.find(path, detail=True)
-            found = {p: i for p, i in listed.items() if _has_video_suffix(p)}
-            root = path.rstrip("/")
-    except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"{source!r} cannot be listed ({error})") from error
+        fs, path = filesystem(source)
+        found, root = persistently(lambda: _find_remote(fs, path))
+    except Exception as error:  # storage clients have exceptions of their own
+        raise SourceError(
+            without_secrets(f"{source!r} cannot be listed ({error or type(error).__name__})"),
+            remedy="check the address, the credentials and the network",
+        ) from error
     if not found:
         raise SourceError(
-            f"{source!r} holds no video", remedy="check the address and the credentials"
+            without_secrets(f"{source!r} holds no video"),
+            remedy="check the address and the credentials",
         )
+    protocol = source.split("://", 1)[0]
     return [
-        _File(uri=f"{protocol}://{p}", bytes=i.get("size") or 0, root=f"{protocol}://{root}")
+        _File(uri=_address(protocol, p), bytes=i.get("size") or 0, root=_address(protocol, root))
         for p, i in sorted(found.items())
     ]
+
+
+def _find_remote(fs: fsspec.AbstractFileSystem, path: str) -> tuple[dict[str, dict[str, Any]], str]:
+    """Return the files of one place with what is known of each, and the folder that they lie in."""
+    magic = re.search(r"[*?[]", path)
+    if magic and not fs.exists(path):
+        matches = fs.glob(path, detail=True)
+        found = {p: info for p, info in matches.items() if info["type"] == "file"}
+        return found, path[: magic.start()].rpartition("/")[0]
+    if fs.isfile(path):
+        return {path: fs.info(path)}, path.rpartition("/")[0]
+    listed = fs.find(path, detail=True)
+    return {p: info for p, info in listed.items() if _has_video_suffix(p)}, path.rstrip("/")
+
+
+def _address(protocol: str, path: str) -> str:
+    """Return the URI of a client's path; some clients (http) keep the protocol in it."""
+    return path if "://" in path else f"{protocol}://{path}"
 
 
 def _has_video_suffix(path: str) -> bool:
@@ -248,8 +264,8 @@ def _common_folder(folders: Sequence[str]) -> str:
 def _read_manifest(source: str) -> list[Segment]:
     """Read the rows of a manifest."""
     try:
-        with fsspec.open(source, "rb") as file:
-            data = file.read()
+        fs, path = filesystem(source)
+        data = persistently(lambda: fs.cat_file(path))
         rows = _parse_manifest(data, PurePosixPath(source).suffix.lower())
     except (OSError, ValueError, ImportError, csv.Error, pa.ArrowException) as error:
         raise SourceError(

@@ -1,21 +1,23 @@
 """The work unit: decode the segments of one shard, choose, encode, write, commit.
 
 Clips of all segments share the choosing batches, whatever video they come from; samples are written in the
-order of the listing. Which clips were batched together does not show in the output. A segment that fails
-goes on record and leaves nothing else behind.
+order of the listing. Which clips were batched together does not show in the output, nor in which order the
+decoders delivered them. A segment that fails goes on record and leaves nothing else behind.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gazepack.errors import VideoError
+from gazepack.errors import UsageError, VideoError
 from gazepack.formats import Codec, DatasetDirectory, Failure, Sample
 from gazepack.geometry import CLIP_FRAMES, Grid
-from gazepack.jobs.clips import Clip, SegmentStart, ahead, clips_of_unit
+from gazepack.jobs.clips import Clip, Item, SegmentStart
+from gazepack.jobs.decoders import Decoders, DecoderSettings
 from gazepack.jobs.plan import Unit
 from gazepack.jobs.samples import SegmentWork
 from gazepack.jobs.settings import PackSettings
@@ -31,8 +33,8 @@ class Resources:
     """Where choosing is done: `cpu`, `cuda`, `cuda:1`, ..."""
     batch_size: int = 32
     """Tiles of clips that are chosen for at once."""
-    video_timeout_seconds: float | None = 600.0
-    """How long the decoding of one video may take."""
+    decoders: DecoderSettings = field(default_factory=DecoderSettings)
+    """How many videos are decoded at once, and how long each is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class VideoDone:
     id: str
     error: VideoError | None
     """Why it could not be packed, or `None`."""
+    bytes: int
+    """Size of its file."""
     frames: int
     tokens: int
     dense_tokens: int
@@ -57,10 +61,11 @@ def pack_unit(
     settings: PackSettings,
     selector: Selector,
     codec: Codec,
+    decoders: Decoders,
     resources: Resources,
     report: Report,
 ) -> None:
-    """Pack one unit and commit its shard.
+    """Pack one unit and commit its shard, unless another run on the same directory was faster.
 
     Args:
         unit: what to pack.
@@ -68,14 +73,22 @@ def pack_unit(
         settings: what decides the bytes.
         selector: made from `settings.selector`, on `resources.device`.
         codec: made from `settings.codec`.
+        decoders: made from `settings` and `resources.decoders`.
         resources: what decides the speed.
         report: told of every video as it ends.
 
     Raises:
         StorageError: the output cannot be written. Nothing of the unit is visible then.
     """
-    work = _UnitWork(unit, settings, selector, codec, resources, report)
-    directory.write_shard(unit.number, work.samples(), failures=lambda: work.failures)
+    if directory.is_committed(unit.number):
+        return
+    work = _UnitWork(unit, settings, selector, codec, decoders, resources, report)
+    try:
+        with closing(work.samples()) as samples:
+            directory.write_shard(unit.number, samples, failures=lambda: work.failures)
+    except UsageError:
+        if not directory.is_committed(unit.number):
+            raise
 
 
 class _UnitWork:
@@ -87,38 +100,48 @@ class _UnitWork:
         settings: PackSettings,
         selector: Selector,
         codec: Codec,
+        decoders: Decoders,
         resources: Resources,
         report: Report,
     ) -> None:
         self.segments = [SegmentWork(segment=segment) for segment in unit.segments]
         self.settings, self.selector, self.resources = settings, selector, resources
+        self.decoders = decoders
         self.report = report
         self.as_read = None if codec.lossless else _round_trip(codec, settings.fit.patch_size)
         self.waiting: dict[Grid, list[Clip]] = {}
         self.failures: list[Failure] = []
         self._next = 0
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Generator[Sample]:
         """Yield the samples of the unit in the order of its segments."""
-        items = clips_of_unit(
-            [work.segment for work in self.segments],
-            self.settings,
-            timeout_seconds=self.resources.video_timeout_seconds,
-        )
-        for item in ahead(items, depth=4):
-            work = self.segments[item.segment]
-            if isinstance(item, Clip):
-                work.give(item)
-                self.waiting.setdefault(item.grid, []).append(item)
-                self._choose_if_many(item.grid)
-            elif isinstance(item, SegmentStart):
-                work.info, work.views = item.info, item.views
-            else:
-                work.ended, work.error = True, work.error or item.error
-            yield from self._completed()
+        with closing(self.decoders.items([work.segment for work in self.segments])) as items:
+            for item in items:
+                self._take(item)
+                yield from self._completed()
         for grid in list(self.waiting):
             self._choose(grid)
         yield from self._completed()
+
+    def _take(self, item: Item) -> None:
+        """Take note of one item, and choose when enough clips wait."""
+        work = self.segments[item.segment]
+        if isinstance(item, Clip):
+            work.give(item)
+            self.waiting.setdefault(item.grid, []).append(item)
+            self._choose_if_many(item.grid)
+        elif isinstance(item, SegmentStart):
+            self._drop(item.segment)
+            work.start(item)
+        else:
+            if item.error is not None:
+                self._drop(item.segment)
+            work.end(item)
+
+    def _drop(self, segment: int) -> None:
+        """Forget the waiting clips of a segment."""
+        for grid, clips in self.waiting.items():
+            self.waiting[grid] = [clip for clip in clips if clip.segment != segment]
 
     def _choose_if_many(self, grid: Grid) -> None:
         """Choose for a full batch, or for the fullest one when all together wait for twice as much."""
@@ -130,18 +153,18 @@ class _UnitWork:
 
     def _choose(self, grid: Grid) -> None:
         """Choose for all waiting clips of one grid."""
-        clips = [clip for clip in self.waiting.pop(grid) if not self.segments[clip.segment].error]
+        clips = self.waiting.pop(grid)
         if not clips:
             return
         frames = torch.zeros(
             (len(clips), CLIP_FRAMES, 3, grid.height, grid.width), dtype=torch.uint8
         )
         for row, clip in enumerate(clips):
-            frames[row, : len(clip.frames_T3HW)] = clip.frames_T3HW
+            frames[row, : len(clip.times_T)] = torch.tensor(clip.frames_THW3).permute(0, 3, 1, 2)
         names = (f"{self.segments[c.segment].segment.key}/{c.view}/{c.number}" for c in clips)
         batch = ClipBatch(
             frames_BT3HW=frames.to(self.resources.device),
-            num_frames=tuple(len(clip.frames_T3HW) for clip in clips),
+            num_frames=tuple(len(clip.times_T) for clip in clips),
             names=tuple(names),
             grid=grid,
         )
@@ -155,36 +178,36 @@ class _UnitWork:
         while self._next < len(self.segments) and self.segments[self._next].complete:
             work = self.segments[self._next]
             self._next += 1
-            if work.error is None:
+            error = work.error
+            if error is None:
                 yield from work.samples(max_tokens=self.settings.shards.max_sample_tokens)
             else:
-                self.failures.append(_failure(work))
-            self.report(_done(work))
-            work.selections.clear()
+                self.failures.append(_failure(work, error))
+            self.report(_done(work, error))
+            work.forget()
 
 
-def _failure(work: SegmentWork) -> Failure:
+def _failure(work: SegmentWork, error: VideoError) -> Failure:
     """Put a failed segment on record."""
-    assert work.error is not None
     return Failure(
         id=work.segment.id,
         uri=work.segment.uri,
-        stage=work.error.stage,
-        error=type(work.error).__name__,
-        message=str(work.error),
-        attempts=1,
+        stage=error.stage,
+        error=type(error).__name__,
+        message=str(error),
+        attempts=work.attempts,
     )
 
 
-def _done(work: SegmentWork) -> VideoDone:
+def _done(work: SegmentWork, error: VideoError | None) -> VideoDone:
     """Say how a segment ended."""
-    ok = work.error is None
-    frames = sum(map(len, work.times.values())) if ok else 0
+    frames = 0 if error else sum(map(len, work.times.values()))
     return VideoDone(
         id=work.segment.id,
-        error=work.error,
+        error=error,
+        bytes=work.segment.bytes,
         frames=frames,
-        tokens=sum(len(s.frame) for s in work.selections.values()) if ok else 0,
+        tokens=0 if error else sum(len(s.frame) for s in work.selections.values()),
         dense_tokens=frames * sum(grid.num_dense for grid in work.views.values()),
     )
 

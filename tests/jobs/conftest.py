@@ -1,14 +1,20 @@
 """Small generated videos for the tests of jobs and commands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from gazepack.jobs import Nursery, PackSettings, Resources, VideoDone, open_run, run_serial
+from gazepack.selectors import build
 from gazepack.video import write_video
 
 MakeVideo = Callable[..., Path]
+
+SMALL = {"shards": {"samples_per_shard": 2}, "fit": {"max_tiles": 2}}
+"""Settings under which the videos of the tests fill several shards."""
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +51,52 @@ def videos(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo) -> P
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "text.mkv").write_text("not a video")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """One nursery for all tests that do not care, as its start takes three seconds of a core."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="session")
+def pack(nursery: Nursery) -> Callable[..., list[VideoDone]]:
+    """Return a function that packs in this process, and returns what was reported."""
+
+    def pack(
+        source: Path,
+        out: Path | str,
+        values: dict[str, Any] | None = None,
+        resources: Resources | None = None,
+        *,
+        own_nursery: bool = False,
+    ) -> list[VideoDone]:
+        settings = PackSettings.parse(SMALL if values is None else values)
+        selector = build(settings.selector, device="cpu")
+        run = open_run([str(source)], str(out), settings=settings, selector=selector)
+        done: list[VideoDone] = []
+        run_serial(
+            run,
+            resources=resources or Resources(),
+            report=done.append,
+            nursery=None if own_nursery else nursery,
+        )
+        return done
+
+    return pack
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Return a function that reads every file of a directory."""
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    return contents

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,44 +15,21 @@ import pytest
 from gazepack.errors import ProvenanceError, StorageError
 from gazepack.formats import DatasetDirectory, summarise, verify_shard
 from gazepack.jobs import (
-    PackSettings,
     Resources,
     Segment,
     VideoDone,
     compare_with_source,
     list_sources,
-    open_run,
-    run_serial,
     verify_totals,
 )
-from gazepack.selectors import build
 
 SMALL = {"shards": {"samples_per_shard": 2}, "fit": {"max_tiles": 2}}
-
-
-def pack(
-    source: Path, out: Path, values: dict[str, Any] | None = None, **resources: Any
-) -> list[VideoDone]:
-    """Pack a folder; return what was reported."""
-    settings = PackSettings.parse(SMALL if values is None else values)
-    selector = build(settings.selector, device="cpu")
-    run = open_run([str(source)], str(out), settings=settings, selector=selector)
-    done: list[VideoDone] = []
-    run_serial(run, resources=Resources(**resources), report=done.append)
-    return done
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a directory."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+Pack = Callable[..., list[VideoDone]]
+Contents = Callable[[Path], dict[str, bytes]]
 
 
 @pytest.fixture(scope="module")
-def packed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packed(videos: Path, tmp_path_factory: pytest.TempPathFactory, pack: Pack) -> Path:
     """The folder of videos, packed in one go."""
     out = tmp_path_factory.mktemp("packed") / "out"
     pack(videos, out)
@@ -91,14 +68,14 @@ def test_changed_source_is_found(videos: Path, packed: Path) -> None:
     assert "no source has the id 'clip0.mp4'" in missing.problem
 
 
-def test_packing_again_does_nothing(videos: Path, packed: Path) -> None:
+def test_packing_again_does_nothing(videos: Path, packed: Path, pack: Pack) -> None:
     """A second run finds every shard committed."""
     before = {path: path.stat().st_mtime_ns for path in packed.rglob("*")}
     assert pack(videos, packed) == []
     assert {path: path.stat().st_mtime_ns for path in packed.rglob("*")} == before
 
 
-def test_a_corpus_may_move(videos: Path, tmp_path: Path) -> None:
+def test_a_corpus_may_move(videos: Path, tmp_path: Path, pack: Pack) -> None:
     """The same videos under another path are the same sources."""
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -110,15 +87,15 @@ def test_a_corpus_may_move(videos: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_batch_size_does_not_show(
-    videos: Path, packed: Path, tmp_path: Path, batch_size: int
+    videos: Path, packed: Path, tmp_path: Path, batch_size: int, pack: Pack, contents: Contents
 ) -> None:
     """Another batch size gives byte-identical files."""
-    pack(videos, tmp_path / "out", batch_size=batch_size)
+    pack(videos, tmp_path / "out", resources=Resources(batch_size=batch_size))
     assert contents(tmp_path / "out") == contents(packed)
 
 
 def test_other_settings_or_sources_are_refused_with_both_sides(
-    videos: Path, packed: Path, tmp_path: Path
+    videos: Path, packed: Path, tmp_path: Path, pack: Pack, contents: Contents
 ) -> None:
     """A directory takes only the run it was begun with, and is not touched by another."""
     before = contents(packed)
@@ -133,7 +110,9 @@ def test_other_settings_or_sources_are_refused_with_both_sides(
     assert contents(packed) == before
 
 
-def test_long_video_goes_on_in_further_samples(videos: Path, packed: Path, tmp_path: Path) -> None:
+def test_long_video_goes_on_in_further_samples(
+    videos: Path, packed: Path, tmp_path: Path, pack: Pack
+) -> None:
     """Past the token limit a segment is cut between clips; the windows together are the whole."""
     values = {**SMALL, "shards": {"samples_per_shard": 2, "max_sample_tokens": 1}}
     pack(videos, tmp_path / "out", values)
@@ -155,7 +134,7 @@ def test_long_video_goes_on_in_further_samples(videos: Path, packed: Path, tmp_p
     assert list(compare_with_source(cut, rows, segments)) == []
 
 
-def test_thumbnail_is_a_second_view(videos: Path, tmp_path: Path) -> None:
+def test_thumbnail_is_a_second_view(videos: Path, tmp_path: Path, pack: Pack) -> None:
     """With a thumbnail every frame has tokens in both views, each meeting the bound."""
     pack(videos, tmp_path / "out", {**SMALL, "fit": {"max_tiles": 2, "thumbnail": True}})
     directory = DatasetDirectory.open(str(tmp_path / "out"))
@@ -167,7 +146,9 @@ def test_thumbnail_is_a_second_view(videos: Path, tmp_path: Path) -> None:
     assert list(compare_with_source(directory, directory.index(0).to_pylist(), segments)) == []
 
 
-def test_unreachable_bound_fails_the_video_with_a_remedy(videos: Path, tmp_path: Path) -> None:
+def test_unreachable_bound_fails_the_video_with_a_remedy(
+    videos: Path, tmp_path: Path, pack: Pack
+) -> None:
     """A bound above what the codec itself can hold is a failure on record that names the way out."""
     values = {**SMALL, "selector": {"min_psnr": 55}, "codec": {"quality": 20}}
     done = pack(videos, tmp_path / "out", values)
@@ -177,7 +158,7 @@ def test_unreachable_bound_fails_the_video_with_a_remedy(videos: Path, tmp_path:
     assert "with every patch, 55 dB were asked; use --codec zstd" in row["message"]
 
 
-def test_manifest_columns_are_carried_through(videos: Path, tmp_path: Path) -> None:
+def test_manifest_columns_are_carried_through(videos: Path, tmp_path: Path, pack: Pack) -> None:
     """The user's columns are in the sample, and start and end choose the frames."""
     manifest = tmp_path / "m.csv"
     manifest.write_text(f"path,id,start,end,caption\n{videos}/clip3.mp4,mine,1,2,a square\n")
@@ -191,7 +172,9 @@ def test_manifest_columns_are_carried_through(videos: Path, tmp_path: Path) -> N
 @pytest.mark.skipif(
     os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="mounts a tmpfs"
 )
-def test_full_disk_is_one_line_and_resumable(videos: Path, packed: Path, tmp_path: Path) -> None:
+def test_full_disk_is_one_line_and_resumable(
+    videos: Path, packed: Path, tmp_path: Path, pack: Pack, contents: Contents
+) -> None:
     """With no room left the run stops with a remedy; with room again it ends as if nothing had been."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -215,7 +198,7 @@ sys.exit(run(sys.argv[1:]))
 
 
 def test_killed_ten_times_the_result_is_the_same(
-    videos: Path, packed: Path, tmp_path: Path
+    videos: Path, packed: Path, tmp_path: Path, contents: Contents
 ) -> None:
     """SIGKILL at ten random moments of packing, then one run to the end: byte for byte the undisturbed one."""
     out = tmp_path / "out"
@@ -228,6 +211,8 @@ def test_killed_ten_times_the_result_is_the_same(
         "2",
         "--max-tiles",
         "2",
+        "--executor",
+        "serial",
     ]
     command = [sys.executable, "-c", COMMAND, *arguments]
     chance = random.Random(0)
@@ -251,4 +236,20 @@ def test_killed_ten_times_the_result_is_the_same(
                 index.unlink()
     assert subprocess.run(command, capture_output=True).returncode == 3
     DatasetDirectory.open(str(out)).remove_leftovers()
+    assert contents(out) == contents(packed)
+
+
+def test_two_runs_at_once_do_no_harm(
+    videos: Path, packed: Path, tmp_path: Path, contents: Contents
+) -> None:
+    """Two processes started on one output at the same moment both end well; the output is that of one."""
+    out = tmp_path / "out"
+    options = ["--samples-per-shard", "2", "--max-tiles", "2", "--executor", "serial"]
+    command = [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
+    runs = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [3, 3], said
     assert contents(out) == contents(packed)

@@ -1,29 +1,34 @@
-"""The executor that needs nothing: one unit after the other, in this process."""
+"""The executor that needs nothing: one unit after the other, chosen for in this process."""
 
+from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.ledger import Run
+from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.unit import Report, Resources, pack_unit
 
 
-def run_serial(run: Run, *, resources: Resources, report: Report) -> None:
-    """Pack all pending units.
+def run_serial(
+    run: Run, *, resources: Resources, report: Report, nursery: Nursery | None = None
+) -> None:
+    """Pack all pending units. Videos are decoded in processes of their own, as everywhere.
 
     Args:
         run: what to pack.
         resources: what decides the speed.
         report: told of every video as it ends.
+        nursery: where decoders come from; an own one if `None`.
 
     Raises:
         StorageError: the output cannot be written; what was committed before stays.
     """
-    for unit in run.plan.units(run.pending):
-        if run.directory.is_committed(unit.number):  # by another run on the same directory
-            continue
-        pack_unit(
-            unit,
-            run.directory,
-            settings=run.settings,
-            selector=run.selector,
-            codec=run.codec,
-            resources=resources,
-            report=report,
-        )
+    with Decoders(run.settings, resources.decoders, nursery=nursery) as decoders:
+        for unit in run.plan.units(run.pending):
+            pack_unit(
+                unit,
+                run.directory,
+                settings=run.settings,
+                selector=run.selector,
+                codec=run.codec,
+                decoders=decoders,
+                resources=resources,
+                report=report,
+            )

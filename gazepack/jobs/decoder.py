@@ -1,0 +1,113 @@
+"""What a decoder process does: take a segment, send its clips, again and again.
+
+It runs forked from the nursery, under a limit of memory, and may die at any moment; the worker notices and goes
+on. It keeps count of its own decoding time, in which waiting for a busy worker is not included.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeVar
+
+from gazepack.errors import VideoError
+from gazepack.jobs.clips import SegmentEnd, clips_of_segment
+from gazepack.jobs.settings import PackSettings
+from gazepack.jobs.sources import Segment
+from gazepack.jobs.wire import receive_json, send_item, send_json
+
+_PR_SET_PDEATHSIG = 1
+
+T = TypeVar("T")
+
+
+def serve(connection: Connection, *, parent: int) -> None:
+    """Decode what is asked for until the worker hangs up.
+
+    Args:
+        connection: to the worker. The first message is the settings, every other a segment.
+        parent: process id of the nursery; this process ends with it.
+    """
+    _end_with(parent)
+    try:
+        hello = receive_json(connection)
+        _limit_memory(hello["memory_bytes"])
+        settings = PackSettings.model_validate(hello["settings"])
+        while True:
+            request = receive_json(connection)
+            position, segment = request["position"], Segment.from_row(request["segment"])
+            end = _decode(connection, position, segment, settings, hello["timeout_seconds"])
+            send_item(connection, end)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception:
+        send_json(connection, {"kind": "bug", "traceback": traceback.format_exc()})
+
+
+def _decode(
+    connection: Connection,
+    position: int,
+    segment: Segment,
+    settings: PackSettings,
+    timeout_seconds: float | None,
+) -> SegmentEnd:
+    """Send all of a segment but its end, which is returned."""
+    try:
+        items = clips_of_segment(position, segment, settings)
+        for item in within(items, timeout_seconds, uri=segment.uri):
+            send_item(connection, item)
+    except VideoError as error:
+        return SegmentEnd(segment=position, error=error)
+    except MemoryError:
+        too_large = VideoError(
+            f"{segment.uri}: it needs more memory than a video may have",
+            stage="decode",
+            remedy="raise --video-memory or scale the video down",
+        )
+        return SegmentEnd(segment=position, error=too_large)
+    return SegmentEnd(segment=position)
+
+
+def within(items: Iterable[T], seconds: float | None, *, uri: str) -> Iterator[T]:
+    """Yield `items` as long as making them has not taken longer than allowed; the consumer's time is free.
+
+    Raises:
+        VideoError: it has.
+    """
+    used, since = 0.0, time.monotonic()
+    for item in items:
+        used += time.monotonic() - since
+        if seconds is not None and used > seconds:
+            raise too_slow(uri, seconds)
+        yield item
+        since = time.monotonic()
+
+
+def too_slow(uri: str, seconds: float) -> VideoError:
+    """Return the error of a video that was given up."""
+    return VideoError(
+        f"{uri}: not decoded within {seconds:g} s",
+        stage="decode",
+        remedy="raise --video-timeout or split the video",
+    )
+
+
+def _limit_memory(num_bytes: int | None) -> None:
+    """Allow this process so much address space beyond what it has, and no core dump."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if num_bytes is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + num_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, even in the middle of a decoder's loop."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

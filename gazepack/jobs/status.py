@@ -1,0 +1,50 @@
+"""Where a run stands, running or dead, from anywhere that reads its directory.
+
+Made from one listing of `index/`, the frozen listings and the failures: no shard and no index is opened, so it
+costs the same whatever is in them.
+"""
+
+from dataclasses import dataclass
+
+from gazepack.formats import DatasetDirectory
+from gazepack.jobs.ledger import plans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A run in numbers."""
+
+    shards: int
+    """Committed."""
+    planned_shards: int
+    videos: int
+    """In committed shards, as samples or as failures."""
+    planned_videos: int
+    failures: int
+    """Rows of all failures files, those of videos that were packed later included."""
+    retries: int
+    """How often `retry` was begun."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to pack."""
+        return self.shards == self.planned_shards
+
+
+def status_of(directory: DatasetDirectory) -> Status:
+    """Return where the run in a directory stands.
+
+    Raises:
+        DatasetError: no run has begun there, or a file is damaged.
+    """
+    committed = set(directory.committed())
+    rounds = plans(directory)
+    done = [[number for number in plan.numbers if number in committed] for plan in rounds]
+    return Status(
+        shards=sum(map(len, done)),
+        planned_shards=sum(map(len, rounds)),
+        videos=sum(plan.num_segments(n) for plan, n in zip(rounds, done, strict=True)),
+        planned_videos=sum(plan.listing.num_rows for plan in rounds),
+        failures=directory.failures().num_rows,
+        retries=len(rounds) - 1,
+    )

@@ -1,0 +1,190 @@
+"""Videos that crash, hang or fill the memory take nothing with them."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gazepack.formats import DatasetDirectory
+from gazepack.jobs import DecoderSettings, PackSettings, Resources, Segment
+from gazepack.jobs.clips import Clip, Item, SegmentEnd, SegmentStart, clips_of_segment
+from gazepack.jobs.decoders import Decoders
+
+SETTINGS = PackSettings.parse({"fit": {"max_tiles": 2}, "shards": {"samples_per_shard": 10}})
+
+
+@pytest.fixture(scope="module")
+def poison() -> Iterator[None]:
+    """Make `poison:` addresses readable in every process that is started meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent / "poison"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def decoders(request: pytest.FixtureRequest) -> Iterator[Decoders]:
+    """Two decoders that give a video two seconds and 300 MB."""
+    request.getfixturevalue("poison")
+    how = DecoderSettings(num=2, timeout_seconds=2.0, memory_bytes=300 * 2**20)
+    with Decoders(SETTINGS, how) as decoders:
+        yield decoders
+
+
+def segment(uri: str | Path) -> Segment:
+    return Segment(id=str(uri), key="k", uri=str(uri), bytes=0)
+
+
+def of(items: list[Item], position: int) -> list[Item]:
+    return [item for item in items if item.segment == position]
+
+
+def assert_same_clips(left: list[Item], right: list[Item]) -> None:
+    """Two runs of items hold the same clips."""
+    for a, b in zip(left, right, strict=True):
+        assert type(a) is type(b)
+        if isinstance(a, Clip) and isinstance(b, Clip):
+            assert (a.view, a.number, a.grid, a.times_T) == (b.view, b.number, b.grid, b.times_T)
+            np.testing.assert_array_equal(a.frames_THW3, b.frames_THW3)
+        elif isinstance(a, SegmentStart) and isinstance(b, SegmentStart):
+            assert (a.info, a.views) == (b.info, b.views)
+
+
+def test_decoders_give_what_decoding_here_gives(decoders: Decoders, videos: Path) -> None:
+    """Through two processes comes, segment by segment, exactly what one call in this process gives."""
+    names = [f"clip{n}.mp4" for n in range(4)]
+    segments = [segment(videos / name) for name in names]
+    items = list(decoders.items(segments))
+    for position, one in enumerate(segments):
+        got = of(items, position)
+        assert got[-1] == SegmentEnd(segment=position)
+        assert_same_clips(got[:-1], list(clips_of_segment(position, one, SETTINGS)))
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ("segv", r"its decoder died \(SIGSEGV\); transcode the video"),
+        ("kill", r"its decoder died \(SIGKILL\)"),
+        ("hang", r"not decoded within 2 s; raise --video-timeout"),
+        ("stop", r"not decoded within 2 s"),
+        ("memory", r"cannot be opened \(.*memory|needs more memory|cannot be opened \(MemoryError"),
+        ("missing", r"cannot be opened"),
+    ],
+)
+def test_poison_is_quarantined_after_two_tries(
+    decoders: Decoders, videos: Path, how: str, match: str
+) -> None:
+    """What a video does to its decoder is on record; the videos before and behind it are whole."""
+    good = videos / "clip1.mp4"
+    uris = [good, f"poison://{how}{good}", good]
+    items = list(decoders.items([segment(uri) for uri in uris]))
+    (end,) = of(items, 1)
+    assert isinstance(end, SegmentEnd)
+    assert end.attempts == 2
+    with pytest.raises(type(end.error), match=match):
+        raise end.error
+    for position in (0, 2):
+        alone = list(clips_of_segment(position, segment(good), SETTINGS))
+        assert_same_clips(of(items, position)[:-1], alone)
+
+
+def test_a_killed_nursery_is_replaced(decoders: Decoders, videos: Path) -> None:
+    """SIGKILL of the process that all decoders come from costs one try, not the videos."""
+    segments = [segment(videos / f"clip{n}.mp4") for n in range(4)]
+    items = decoders.items(segments)
+    first = next(items)
+    nursery = decoders._nursery
+    assert nursery is not None
+    os.kill(nursery._process.pid, signal.SIGKILL)
+    ends = [item for item in [first, *items] if isinstance(item, SegmentEnd)]
+    assert sorted(end.segment for end in ends) == [0, 1, 2, 3]
+    assert all(end.error is None for end in ends)
+
+
+def test_a_nursery_has_one_thread(decoders: Decoders, videos: Path) -> None:
+    """Forking is safe because nothing else runs in the process that forks."""
+    list(decoders.items([segment(videos / "clip0.mp4")]))
+    nursery = decoders._nursery
+    assert nursery is not None
+    assert len(list(Path(f"/proc/{nursery._process.pid}/task").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("poison")
+def test_decoders_end_with_their_worker(videos: Path) -> None:
+    """Leaving the context ends a decoder that hangs, at once."""
+    hanging = segment(f"poison://hang{videos}/clip0.mp4")
+    with Decoders(SETTINGS, DecoderSettings(timeout_seconds=None)) as decoders:
+        thread = threading.Thread(
+            target=lambda: list(decoders.items([segment(videos / "clip0.mp4")]))
+        )
+        thread.start()
+        thread.join()
+        items = decoders.items([hanging])
+        reader = threading.Thread(target=lambda: next(items, None), daemon=True)
+        reader.start()
+        nursery = decoders._nursery
+        assert nursery is not None
+        pid = nursery._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        while not children.read_text().split():
+            time.sleep(0.01)
+        (born,) = children.read_text().split()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{born}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{born}").exists()
+
+
+@pytest.mark.usefixtures("poison")
+def test_a_corpus_with_poison_is_packed(
+    videos: Path,
+    tmp_path: Path,
+    pack: Callable[..., Any],
+    contents: Callable[[Path], dict[str, bytes]],
+) -> None:
+    """Two videos of 20 that crash or hang are on record, one that crashes once is packed with the 17 others.
+
+    The shards are byte for byte those of a run in which every bad video was a missing file.
+    """
+    good = [videos / f"clip{n % 3}.mp4" for n in range(17)]
+    flaky = tmp_path / "flaky.mp4"
+    flaky.write_bytes((videos / "clip1.mp4").read_bytes())
+    bad = [f"poison://segv{good[0]}", f"poison://hang{good[0]}"]
+
+    def manifest(name: str, uris: list[Any]) -> Path:
+        path = tmp_path / name
+        rows = "".join(f"{uri},v{number:02d}\n" for number, uri in enumerate(uris))
+        path.write_text(f"path,id\n{rows}")
+        return path
+
+    values = {**SETTINGS.model_dump(mode="json"), "sampling": {"fps": 3}}
+    how = DecoderSettings(num=2, timeout_seconds=2.0)
+    uris = [*good[:5], bad[0], *good[5:12], f"poison://once{flaky}", bad[1], *good[12:]]
+    done = pack(
+        manifest("a.csv", uris), tmp_path / "a", values, Resources(decoders=how), own_nursery=True
+    )
+    failed = {video.id: str(video.error) for video in done if video.error}
+    assert set(failed) == {"v05", "v14"}
+    rows = DatasetDirectory.open(str(tmp_path / "a")).failures().to_pylist()
+    assert [(row["id"], row["stage"], row["attempts"]) for row in rows] == [
+        ("v05", "decode", 2),
+        ("v14", "decode", 2),
+    ]
+    assert "SIGSEGV" in rows[0]["message"]
+    assert "within 2 s" in rows[1]["message"]
+    # twin: nothing bad ever happened
+    plain = [uri if isinstance(uri, Path) else "gone.mp4" for uri in uris]
+    plain[13] = f"poison://fine{flaky}"
+    pack(
+        manifest("b.csv", plain), tmp_path / "b", values, Resources(decoders=how), own_nursery=True
+    )
+    left, right = contents(tmp_path / "a"), contents(tmp_path / "b")
+    shards = [name for name in left if name.startswith("shards/")]
+    assert len(shards) == 2
+    assert all(left[name] == right[name] for name in shards)
