@@ -5,6 +5,7 @@
     ├── SourceError         exit 2 nothing to pack: a missing folder, an unreadable manifest, two equal ids
     ├── ProvenanceError     exit 2 the output directory holds a dataset of other settings or sources
     ├── CheckpointError     exit 2 weights that are missing, misshapen or of another geometry
+    ├── DivergedError       exit 2 training met a loss that is no number
     ├── StorageError        exit 2 the output cannot be written: full disk, no permission, lost network
     ├── VideoError          exit 3 one video cannot be packed; it goes on record and the rest goes on
     └── DatasetError        exit 4 a dataset directory is damaged
@@ -58,6 +59,12 @@ class ProvenanceError(GazepackError):
 
 class CheckpointError(GazepackError):
     """Model weights that are missing, misshapen or of another geometry."""
+
+    exit_code = 2
+
+
+class DivergedError(GazepackError):
+    """Training met a loss that is no number; the last checkpoint stands."""
 
     exit_code = 2
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -69,11 +70,19 @@ def reference() -> str:
     parts = [
         "# Commands\n\nWhat `gazepack COMMAND --help` prints; written by `tests/test_docs.py`.\n"
     ]
-    for name, command in sorted(cli.commands.items()):
-        context = click.Context(command, info_name=f"gazepack {name}", max_content_width=100)
+    for name, command in commands(cli, "gazepack"):
+        context = click.Context(command, info_name=name, max_content_width=100)
         context.help_option_names = ["-h", "--help"]
-        parts.append(f"## gazepack {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
+        parts.append(f"## {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n".join(parts)
+
+
+def commands(group: click.Group, prefix: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below a group with its full name, groups before what is in them."""
+    for name, command in sorted(group.commands.items()):
+        yield f"{prefix} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix} {name}")
 
 
 def test_command_reference_is_current() -> None:

@@ -13,10 +13,10 @@ from gazepack.cli.options import as_json, epilog, print_json
 @click.argument("uri")
 @as_json
 def failures(uri: str, as_json: bool) -> None:
-    """List the videos that could not be packed into the dataset at URI."""
-    from gazepack.formats import DatasetDirectory
+    """List the videos that could not be packed into the dataset at URI, and have not been since."""
+    from gazepack.formats import DatasetDirectory, outstanding
 
-    rows = DatasetDirectory.open(uri).failures().to_pylist()
+    rows = outstanding(DatasetDirectory.open(uri)).to_pylist()
     if as_json:
         print_json({"failures": rows})
         return

@@ -10,10 +10,21 @@ import traceback
 import click
 
 from gazepack import __version__
+from gazepack.cli.bench import bench
+from gazepack.cli.clean import clean
+from gazepack.cli.convert import convert
+from gazepack.cli.evaluate import evaluate
 from gazepack.cli.failures import failures
 from gazepack.cli.info import info
+from gazepack.cli.label import label
+from gazepack.cli.merge import merge
 from gazepack.cli.options import EXIT_CODES, INTERRUPTED
 from gazepack.cli.pack import pack
+from gazepack.cli.plan import plan
+from gazepack.cli.retry import retry
+from gazepack.cli.split import split
+from gazepack.cli.status import status
+from gazepack.cli.train import train
 from gazepack.cli.verify import verify
 from gazepack.cli.view import view
 from gazepack.errors import GazepackError, UsageError
@@ -25,7 +36,24 @@ def cli() -> None:
     """Pack videos into sparse multi-scale patches, once, and train on 4 to 100 times fewer tokens."""
 
 
-for command in (pack, info, verify, failures, view):
+for command in (
+    plan,
+    pack,
+    status,
+    info,
+    verify,
+    failures,
+    retry,
+    clean,
+    view,
+    bench,
+    convert,
+    merge,
+    split,
+    label,
+    train,
+    evaluate,
+):
     cli.add_command(command)
 
 

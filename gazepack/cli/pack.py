@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from gazepack.cli.options import SOME_FAILED, Size, as_json, epilog, print_json
+from gazepack.cli.options import Size, as_json, epilog
+from gazepack.cli.running import Command, Where, running_options
 from gazepack.errors import UsageError
 
 _PLACES = {
@@ -25,6 +26,7 @@ _PLACES = {
     "loss_threshold": "selector.loss_threshold",
     "min_psnr": "selector.min_psnr",
     "seed": "selector.seed",
+    "format": "container",
     "codec": "codec.name",
     "quality": "codec.quality",
     "samples_per_shard": "shards.samples_per_shard",
@@ -50,101 +52,106 @@ class Ratios(click.ParamType[float | list[float]]):
         return ratios if len(ratios) > 1 else ratios[0]
 
 
+_OPTIONS = (
+    click.option(
+        "--fps", type=float, help="Frames per second of video time.  [default: every frame]"
+    ),
+    click.option("--num-frames", type=int, help="Frames per video, spread evenly."),
+    click.option("--start", type=float, metavar="SECONDS", help="Where every video starts."),
+    click.option("--end", type=float, metavar="SECONDS", help="Where every video ends."),
+    click.option(
+        "--fit",
+        type=click.Choice(("tiles", "square")),
+        help="Grid of tiles of the closest aspect ratio, or one tile.  [default: tiles]",
+    ),
+    click.option("--max-tiles", type=int, help="The most tiles of a frame.  [default: 8]"),
+    click.option(
+        "--thumbnail", is_flag=True, default=None, help="Also see the whole frame in one tile."
+    ),
+    click.option(
+        "--patch-size", type=int, metavar="PIXELS", help="Side of a patch.  [default: 16]"
+    ),
+    click.option(
+        "--selector",
+        type=click.Choice(("autogaze", "greedy", "difference", "random", "all")),
+        help="Who chooses the patches.  [default: greedy]",
+    ),
+    click.option("--model", metavar="PATH|HUB_ID", help="Checkpoint of autogaze."),
+    click.option(
+        "--gazing-ratio",
+        type=Ratios(),
+        help="The most tokens of a frame as a share of 265 a tile; several go frame by frame through a clip.",
+    ),
+    click.option(
+        "--loss-threshold",
+        type=float,
+        help="autogaze stops at a frame once the loss it predicts is this low.",
+    ),
+    click.option(
+        "--min-psnr",
+        type=float,
+        metavar="DB",
+        help="Painting error that every frame is topped up to meet.  [default with greedy: 30]",
+    ),
+    click.option("--seed", type=int, help="Of the random selector.  [default: 0]"),
+    click.option(
+        "--format",
+        type=click.Choice(("webdataset", "arrow")),
+        help="What the shards are: tar or Arrow files.  [default: webdataset]",
+    ),
+    click.option(
+        "--codec",
+        type=click.Choice(("jpeg", "zstd", "webp", "png", "raw")),
+        help="How patches are stored; all but jpeg lose nothing.  [default: jpeg]",
+    ),
+    click.option("--quality", type=int, help="Of jpeg.  [default: 95]"),
+    click.option(
+        "--samples-per-shard", type=int, help="The most videos in a shard.  [default: 256]"
+    ),
+    click.option(
+        "--shard-size",
+        type=Size(),
+        help="The most bytes of source videos behind a shard.  [default: 4GiB]",
+    ),
+    click.option(
+        "--max-sample-tokens",
+        type=int,
+        help="Where a long video goes on in a further sample.  [default: 65536]",
+    ),
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        help="TOML or JSON file of these settings; options given here go first.",
+    ),
+)
+
+
+def settings_options(command: Command) -> Command:
+    """Add the options that `merged` reads: everything that decides the bytes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command(
     epilog=epilog(
         "gazepack pack videos/ --out packed/",
+        "gazepack pack --out packed/  # goes on, without listing the sources again",
         "gazepack pack manifest.csv --out s3://bucket/packed --fps 2 --min-psnr 30",
         "gazepack pack videos/ --out packed/ --selector autogaze --model nvidia/AutoGaze "
         "--gazing-ratio 0.75 --loss-threshold 0.7",
     )
 )
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]")
 @click.option(
     "--out", required=True, metavar="URI", help="Dataset directory to make or go on with."
 )
-@click.option("--fps", type=float, help="Frames per second of video time.  [default: every frame]")
-@click.option("--num-frames", type=int, help="Frames per video, spread evenly.")
-@click.option("--start", type=float, metavar="SECONDS", help="Where every video starts.")
-@click.option("--end", type=float, metavar="SECONDS", help="Where every video ends.")
-@click.option(
-    "--fit",
-    type=click.Choice(("tiles", "square")),
-    help="Grid of tiles of the closest aspect ratio, or one tile.  [default: tiles]",
-)
-@click.option("--max-tiles", type=int, help="The most tiles of a frame.  [default: 8]")
-@click.option(
-    "--thumbnail", is_flag=True, default=None, help="Also see the whole frame in one tile."
-)
-@click.option("--patch-size", type=int, metavar="PIXELS", help="Side of a patch.  [default: 16]")
-@click.option(
-    "--selector",
-    type=click.Choice(("autogaze", "greedy", "difference", "random", "all")),
-    help="Who chooses the patches.  [default: greedy]",
-)
-@click.option("--model", metavar="PATH|HUB_ID", help="Checkpoint of autogaze.")
-@click.option(
-    "--gazing-ratio",
-    type=Ratios(),
-    help="The most tokens of a frame as a share of 265 a tile; several go frame by frame through a clip.",
-)
-@click.option(
-    "--loss-threshold",
-    type=float,
-    help="autogaze stops at a frame once the loss it predicts is this low.",
-)
-@click.option(
-    "--min-psnr",
-    type=float,
-    metavar="DB",
-    help="Painting error that every frame is topped up to meet.  [default with greedy: 30]",
-)
-@click.option("--seed", type=int, help="Of the random selector.  [default: 0]")
-@click.option(
-    "--codec",
-    type=click.Choice(("jpeg", "zstd")),
-    help="How patches are stored; zstd loses nothing.  [default: jpeg]",
-)
-@click.option("--quality", type=int, help="Of jpeg.  [default: 95]")
-@click.option("--samples-per-shard", type=int, help="The most videos in a shard.  [default: 256]")
-@click.option(
-    "--shard-size",
-    type=Size(),
-    help="The most bytes of source videos behind a shard.  [default: 4GiB]",
-)
-@click.option(
-    "--max-sample-tokens",
-    type=int,
-    help="Where a long video goes on in a further sample.  [default: 65536]",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    metavar="TILES",
-    help="Tiles of clips chosen for at once; decides speed and memory only.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--video-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Give up on a video after this long.",
-)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help="TOML or JSON file of these settings; options given here go first.",
-)
+@settings_options
+@running_options
 @as_json
 def pack(
     sources: tuple[str, ...],
     out: str,
-    batch_size: int,
-    device: str,
-    video_timeout: float,
     config: Path | None,
     as_json: bool,
     **options: Any,
@@ -153,33 +160,20 @@ def pack(
 
     SOURCE is a video, a folder, a glob, or a manifest (.csv, .jsonl, .parquet) with a column `path` and, if
     it likes, `id`, `start`, `end` in seconds and columns of its own. Running the same command again goes on
-    where the last one stopped, and does nothing when all is packed.
+    where the last one stopped, and does nothing when all is packed; without SOURCE it goes on with the list of
+    videos that the first run froze.
     """
-    from gazepack.cli.info import print_summary
-    from gazepack.cli.progress import Progress
-    from gazepack.formats import summarise
-    from gazepack.jobs import PackSettings, Resources, open_run, run_serial
+    from gazepack.jobs import PackSettings, open_run
     from gazepack.selectors import build
 
-    settings = PackSettings.parse(_merge(config, options))
-    device = choose_device(device)
-    selector = build(settings.selector, device=device)
+    where = Where.of(options)
+    settings = PackSettings.parse(merged(config, options))
+    selector = build(settings.selector, device=where.own_device)
     run = open_run(sources, out, settings=settings, selector=selector)
-    resources = Resources(device=device, batch_size=batch_size, video_timeout_seconds=video_timeout)
-    with Progress(run) as progress:
-        run_serial(run, resources=resources, report=progress.report)
-    summary = summarise(run.directory)
-    if as_json:
-        print_json(summary)
-    else:
-        print_summary(out, summary)
-    if summary["failed"]:
-        click.echo(f"{summary['failed']} videos failed: gazepack failures {out}", err=True)
-        return SOME_FAILED
-    return 0
+    return where.run(run, as_json=as_json)
 
 
-def _merge(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+def merged(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a configuration file with the given options over them."""
     values: dict[str, Any] = {} if config is None else _read_config(config)
     for option, value in options.items():
@@ -207,25 +201,3 @@ def _read_config(config: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"--config {config} does not hold a table of settings")
     return values
-
-
-def choose_device(device: str) -> str:
-    """Return the device to choose on, and say so when `auto` falls back.
-
-    Raises:
-        UsageError: it does not exist.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if available else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UsageError(
-            f"device {device!r} does not exist", remedy="use auto, cpu, cuda or cuda:N"
-        ) from None
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not available):
-        raise UsageError(f"device {device!r} is not to be had here", remedy="use --device cpu")
-    return device

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -28,12 +29,11 @@ class Progress:
     """
 
     def __init__(self, run: Run) -> None:
-        self._sizes = {
-            segment.id: max(1, segment.bytes)
-            for unit in run.plan.units(run.pending)
-            for segment in unit.segments
-        }
-        self._total = len(self._sizes)
+        listing = run.plan.listing
+        offsets = np.asarray(run.plan.starts[:-1], dtype=np.int64)
+        sizes = np.add.reduceat(np.maximum(1, listing["bytes"].to_numpy()), offsets)
+        pending = np.asarray(run.pending, dtype=np.int64) - run.plan.first
+        self._total = run.plan.num_segments(run.pending)
         self._videos = self._failed = self._frames = self._tokens = self._dense = 0
         self._began = self._spoke = time.monotonic()
         self._bar: Bar | None = None
@@ -48,7 +48,7 @@ class Progress:
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            self._task = self._bar.add_task("", total=sum(self._sizes.values()))
+            self._task = self._bar.add_task("", total=int(sizes[pending].sum()))
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -77,7 +77,7 @@ class Progress:
             self._failed += 1
             self._say(f"failed: {video.error}")
         if self._bar is not None:
-            self._bar.update(self._task, advance=self._sizes[video.id], description=self._line())
+            self._bar.update(self._task, advance=max(1, video.bytes), description=self._line())
         elif time.monotonic() - self._spoke >= PLAIN_SECONDS:
             self._spoke = time.monotonic()
             click.echo(self._line(), err=True)

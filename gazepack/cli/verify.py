@@ -1,12 +1,21 @@
 """`gazepack verify`: is the dataset what it says it is?"""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gazepack.cli.options import DAMAGED, as_json, epilog, print_json
 
+if TYPE_CHECKING:
+    from gazepack.formats import DatasetDirectory
+
 
 @click.command(
-    epilog=epilog("gazepack verify packed/", "gazepack verify packed/ --source videos/ --json")
+    epilog=epilog(
+        "gazepack verify packed/",
+        "gazepack verify packed/ --source videos/ --json",
+        "gazepack verify packed/ --repair repaired/",
+    )
 )
 @click.argument("uri")
 @click.option(
@@ -15,12 +24,19 @@ from gazepack.cli.options import DAMAGED, as_json, epilog, print_json
     multiple=True,
     help="Decode these videos again and compare every stored error with the one found. Name what was packed.",
 )
+@click.option(
+    "--repair",
+    "repaired",
+    metavar="URI",
+    help="Copy all samples that are whole into a new dataset there; the others become failures in it.",
+)
 @as_json
-def verify(uri: str, sources: tuple[str, ...], as_json: bool) -> int:
+def verify(uri: str, sources: tuple[str, ...], repaired: str | None, as_json: bool) -> int:
     """Check every byte, token and count of the dataset at URI, and every error against the videos.
 
     Checksums, tar members, arrays, every patch, the places of all tokens, the numbers in the index, and that
-    packed and failed videos are together all that was to be packed.
+    packed and failed videos are together all that was to be packed. Nothing in URI is ever changed; the exit
+    code says whether it is damaged, also when a repaired copy was made.
     """
     from gazepack.formats import DatasetDirectory, verify_shard
     from gazepack.jobs import Segment, compare_with_source, list_sources, verify_totals
@@ -37,6 +53,8 @@ def verify(uri: str, sources: tuple[str, ...], as_json: bool) -> int:
         problems += damage
     for problem in problems:
         click.echo(str(problem), err=True)
+    if repaired is not None:
+        _repair(directory, repaired)
     if as_json:
         listed = [{"place": p.place, "problem": p.problem} for p in problems]
         print_json({"shards": len(shards), "compared": bool(sources), "problems": listed})
@@ -45,3 +63,14 @@ def verify(uri: str, sources: tuple[str, ...], as_json: bool) -> int:
         count = f"{len(problems)} problems" if problems else "no problem"
         click.echo(f"{len(shards)} shards checked{compared}: {count}")
     return DAMAGED if problems else 0
+
+
+def _repair(directory: "DatasetDirectory", out: str) -> None:
+    """Copy what is whole, and say what was left out."""
+    from gazepack.formats.transfer import Transfer, TransferSettings
+
+    transfer = Transfer([directory], out, settings=TransferSettings(drops_damaged=True))
+    kept = sum(transfer.target.index(number).num_rows for number in transfer.run())
+    for problem in transfer.dropped:
+        click.echo(f"left out: {problem}", err=True)
+    click.echo(f"{out}: {kept} samples copied, {len(transfer.dropped)} left out", err=True)

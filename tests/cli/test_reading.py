@@ -33,7 +33,7 @@ def test_failures_as_json(dataset: Path, capsys: Captured) -> None:
     """Each failure has the video, the stage, the error, one line and the attempts."""
     assert run(["failures", str(dataset), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["failures"]
-    assert (row["id"], row["stage"], row["attempts"]) == ("empty.mp4", "open", 1)
+    assert (row["id"], row["stage"], row["attempts"]) == ("empty.mp4", "open", 2)
 
 
 def test_verify_of_a_whole_dataset(folder: Path, dataset: Path, capsys: Captured) -> None:

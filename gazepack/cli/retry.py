@@ -1,0 +1,37 @@
+"""`gazepack retry`: pack again what failed, into new shards."""
+
+from typing import Any
+
+import click
+
+from gazepack.cli.options import as_json, epilog
+from gazepack.cli.running import Where, running_options
+
+
+@click.command(
+    epilog=epilog(
+        "gazepack retry packed/", "gazepack retry packed/ --video-timeout 3600 --stage decode"
+    )
+)
+@click.argument("uri")
+@click.option("--model", metavar="PATH|HUB_ID", help="The checkpoint it was packed with, if any.")
+@click.option(
+    "--stage",
+    type=click.Choice(("open", "decode", "fit", "select", "encode")),
+    help="Retry only what failed in this step.",
+)
+@running_options
+@as_json
+def retry(uri: str, model: str | None, stage: str | None, as_json: bool, **options: Any) -> int:
+    """Pack the videos that failed in the dataset at URI again, with its own settings, into new shards.
+
+    Nothing that is there is changed; a video that succeeds is no longer among the failures. The videos are
+    looked for where they were. A run or a retry that is not complete is gone on with first.
+    """
+    from gazepack.jobs.ledger import open_retry
+
+    where = Where.of(options)
+    run = open_retry(uri, model=model, device=where.own_device, only=stage)
+    if not run.plan.listing.num_rows:
+        click.echo("nothing to retry", err=True)
+    return where.run(run, as_json=as_json)
