@@ -47,12 +47,13 @@ _FINAL = (
     IsADirectoryError,
     NotADirectoryError,
     ImportError,
-    NotImplementedError,
+    NotImplementedError,  # from a client that cannot do this at all
     GazepackError,
     MemoryError,
     TypeError,
     ValueError,
 )
+"""What trying again would not mend."""
 _FINAL_NAMES = frozenset(
     ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError")
 )
