@@ -1,7 +1,9 @@
 """AutoGaze (CVPR 2026, arXiv 2603.12254): a network that chooses the patches worth reading."""
 
+from gazepack.autogaze.canvas import CanvasNetwork, fresh_canvas_network
 from gazepack.autogaze.config import AutoGazeConfig
-from gazepack.autogaze.gaze import AutoGaze, Gaze, GazeStream, frame_budgets
+from gazepack.autogaze.engine import FrameGaze
+from gazepack.autogaze.gaze import AutoGaze, Gaze, Stream, frame_budgets
 from gazepack.autogaze.network import AutoGazeNetwork, TeacherForced, fresh_network
 from gazepack.autogaze.weights import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -9,11 +11,14 @@ __all__ = [
     "AutoGaze",
     "AutoGazeConfig",
     "AutoGazeNetwork",
+    "CanvasNetwork",
     "Checkpoint",
+    "FrameGaze",
     "Gaze",
-    "GazeStream",
+    "Stream",
     "TeacherForced",
     "frame_budgets",
+    "fresh_canvas_network",
     "fresh_network",
     "load_checkpoint",
     "save_checkpoint",

@@ -2,8 +2,8 @@
 
 The nested names are those of the published files, so a checkpoint from the hub loads unchanged and
 one written here loads there. Keys that only steer the published training code are ignored; values
-that would change the arithmetic in a way this package does not implement are refused. Two fields
-are gazepack's own: `decode_positions` and `loss_unit`.
+that would change the arithmetic in a way this package does not implement are refused. Three fields
+are gazepack's own: `memory`, `decode_positions` and `loss_unit`.
 """
 
 from typing import Literal, Self
@@ -121,13 +121,16 @@ class GazeModelConfig(_Part):
 class AutoGazeConfig(_Part):
     """A whole AutoGaze model, as `config.json` describes it.
 
-    The defaults are the published model; a file without gazepack's own two fields is one.
+    The defaults are the published model; a file without gazepack's own three fields is one.
     """
 
     scales: Literal["32+64+112+224"] = "32+64+112+224"
     num_vision_tokens_each_frame: Literal[265] = 265
     use_flash_attn: bool = False
     gaze_model_config: GazeModelConfig = GazeModelConfig()
+    memory: Literal["tokens", "canvas"] = "tokens"
+    """What is known of earlier frames: every token that was fed, as published, or what the canvas holds (see
+    `canvas`). The second has no convolution in time, one 3 x 3 block for each of the encoder's `depth`."""
     decode_positions: Literal["published", "contiguous"] = "published"
     """Positions of the steps inside a frame: frozen at the frame's last K cells, or counting on."""
     loss_unit: Literal["none", "negative_psnr"] = "none"
@@ -146,8 +149,17 @@ class AutoGazeConfig(_Part):
 
     @classmethod
     def default(cls) -> Self:
-        """Return what gazepack trains: published geometry, contiguous positions, loss in dB."""
-        return cls(decode_positions="contiguous", loss_unit="negative_psnr")
+        """Return what gazepack trains: the canvas as memory, contiguous positions, loss in dB."""
+        model = GazeModelConfig(
+            vision_model_config=VisionConfig(depth=2, trunk_temporal_kernel_size=1),
+            gaze_decoder_config=DecoderConfig(num_hidden_layers=2),
+        )
+        return cls(
+            gaze_model_config=model,
+            memory="canvas",
+            decode_positions="contiguous",
+            loss_unit="negative_psnr",
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str = "config.json") -> Self:

@@ -2,12 +2,16 @@
 
     legend   B clips  T frames  3 RGB  S side of a tile in pixels  N tokens of a clip
 
-Memory grows with the tokens seen, 23 MB a clip of 16 frames at ratio 0.1 in float32, so a stream
-that never ends needs a new start now and then (packing starts anew at each clip of 16 frames).
+A network of either memory gazes (`AutoGazeConfig.memory`). With tokens as memory, what is carried grows
+with the tokens seen, 23 MB a clip of 16 frames at ratio 0.1 in float32, so a stream that never ends needs
+a new start now and then (packing starts anew at each clip of 16 frames). With the canvas as memory, the
+canvas is all that is carried: here it shows the network's own choices, and in packing, where greedy may
+add to them, what is really painted (`AutoGaze.look`).
 """
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -17,15 +21,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gazepack.autogaze.canvas import CanvasNetwork
+from gazepack.autogaze.canvas_engine import CanvasEngine
 from gazepack.autogaze.config import CELLS, AutoGazeConfig
 from gazepack.autogaze.engine import Engine, FrameGaze
-from gazepack.autogaze.network import AutoGazeNetwork
 from gazepack.autogaze.pixels import check_pixels, normalise
 from gazepack.autogaze.threads import map_single_threaded
-from gazepack.autogaze.weights import load_checkpoint
+from gazepack.autogaze.weights import BUNDLED, Network, load_checkpoint
 from gazepack.errors import UsageError
-from gazepack.geometry import CLIP_FRAMES, TILE_TOKENS
+from gazepack.geometry import CLIP_FRAMES, TILE_SIDE, TILE_TOKENS, tile_places
+from gazepack.patches import MID_GREY, cut, paint, pyramid
 
+ACCELERATOR_FRAMES = 256
+"""Frames that go through an accelerator together where the canvas is the memory."""
 ACCELERATOR_ROWS = 32
 """Rows that go through an accelerator together; on the CPU it is always one (see `engine`)."""
 
@@ -80,7 +88,7 @@ class AutoGaze:
 
     def __init__(
         self,
-        network: AutoGazeNetwork,
+        network: Network,
         *,
         sha256: str = "",
         device: str | torch.device = "cpu",
@@ -89,7 +97,11 @@ class AutoGaze:
         self.config: AutoGazeConfig = network.config
         self.sha256 = sha256
         self.device = _check_device(device)
-        self._engine = Engine(network, device=self.device, dtype=dtype)
+        self._engine: Engine | CanvasEngine
+        if isinstance(network, CanvasNetwork):
+            self._engine = CanvasEngine(network, device=self.device, dtype=dtype)
+        else:
+            self._engine = Engine(network, device=self.device, dtype=dtype)
 
     @classmethod
     def from_pretrained(
@@ -108,6 +120,17 @@ class AutoGaze:
         device = _check_device(device)
         checkpoint = load_checkpoint(path_or_hub_id)
         return cls(checkpoint.network, sha256=checkpoint.sha256, device=device, dtype=dtype)
+
+    @classmethod
+    def bundled(
+        cls, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Self:
+        """Load the network that comes with the package; docs/model-card.md says what it is.
+
+        Raises:
+            UsageError: a device that is not there.
+        """
+        return cls.from_pretrained(BUNDLED, device=device, dtype=dtype)
 
     def gaze(
         self,
@@ -135,7 +158,7 @@ class AutoGaze:
         room = sum(budgets) + len(budgets) * CELLS + 2 * self.config.decoder.num_multi_token_pred
 
         def gaze_group(group_BT3SS: Tensor) -> list[Gaze]:
-            stream = GazeStream(self._engine, num_rows=len(group_BT3SS), room=room)
+            stream = self._stream(num_rows=len(group_BT3SS), room=room)
             return stream.advance(group_BT3SS, budgets=budgets, loss_threshold=loss_threshold)
 
         if len(pixels_BT3SS) == 0:
@@ -146,20 +169,66 @@ class AutoGaze:
             groups = [gaze_group(group) for group in pixels_BT3SS.split(ACCELERATOR_ROWS)]
         return [gaze for group in groups for gaze in group]
 
-    def stream(self) -> "GazeStream":
+    def look(
+        self,
+        frames_N3SS: Tensor,
+        canvas_N3SS: Tensor,
+        *,
+        budgets: Sequence[int],
+        loss_threshold: float | None,
+    ) -> list[FrameGaze]:
+        """Gaze at frames whose canvases are given; only for networks with the canvas as memory.
+
+        Runs in the calling thread; on the CPU frame by frame, so that each is equal to the bit whatever
+        frames are beside it (given one thread: see `threads`).
+
+        Args:
+            frames_N3SS: uint8 RGB, a square tile each; sides other than 224 are resized.
+            canvas_N3SS: uint8, what each canvas holds before its frame.
+            budgets: the most tokens of each frame, 1..265.
+            loss_threshold: stop gazing at a frame when the predicted loss is at or below it.
+
+        Returns:
+            One result for each frame.
+
+        Raises:
+            UsageError: the network remembers tokens, not the canvas.
+        """
+        engine = self._engine
+        if not isinstance(engine, CanvasEngine):
+            raise UsageError(
+                "this network remembers tokens, so it cannot be shown a canvas",
+                remedy="let it gaze at whole clips",
+            )
+        size = 1 if self.device.type == "cpu" else ACCELERATOR_FRAMES
+        return [
+            frame
+            for start in range(0, len(frames_N3SS), size)
+            for frame in engine.look(
+                frames_N3SS[start : start + size].to(self.device),
+                canvas_N3SS[start : start + size].to(self.device),
+                budgets=budgets[start : start + size],
+                loss_threshold=loss_threshold,
+            )
+        ]
+
+    def stream(self) -> "Stream":
         """Return the state of a clip that arrives frame by frame."""
-        return GazeStream(self._engine, num_rows=1, room=CLIP_FRAMES * (CELLS + TILE_TOKENS))
+        return self._stream(num_rows=1, room=CLIP_FRAMES * (CELLS + TILE_TOKENS))
+
+    def _stream(self, *, num_rows: int, room: int) -> "Stream":
+        if isinstance(self._engine, CanvasEngine):
+            return CanvasStream(self._engine, num_rows=num_rows)
+        return GazeStream(self._engine, num_rows=num_rows, room=room)
 
 
-class GazeStream:
+class Stream(ABC):
     """A clip that arrives a few frames at a time; made by `AutoGaze.stream`.
 
     However the frames are cut into calls, ids and losses are those of the whole clip.
     """
 
-    def __init__(self, engine: Engine, *, num_rows: int, room: int) -> None:
-        self._engine = engine
-        self._state = engine.start(num_rows, room=room)
+    device: torch.device
 
     def push(
         self,
@@ -184,7 +253,7 @@ class GazeStream:
         def advance(pixels_1T3SS: Tensor) -> list[Gaze]:
             return self.advance(pixels_1T3SS, budgets=budgets, loss_threshold=loss_threshold)
 
-        if self._engine.device.type == "cpu":
+        if self.device.type == "cpu":
             return map_single_threaded(advance, [pixels_1T3SS])[0][0]
         return advance(pixels_1T3SS)[0]
 
@@ -200,19 +269,98 @@ class GazeStream:
         Returns:
             One `Gaze` of these T frames for each row of the group.
         """
-        engine, first_frame = self._engine, self._state.num_frames
+        first_frame = self.num_frames
         frames = [
-            engine.frame(
-                self._state,
-                normalise(pixels_BT3SS[:, t : t + 1].to(engine.device), dtype=engine.dtype)[:, 0],
-                budget=budget,
-                loss_threshold=loss_threshold,
-            )
+            self._frame(pixels_BT3SS[:, t].to(self.device), budget, loss_threshold)
             for t, budget in enumerate(budgets)
         ]
         return [
             _join([rows[row] for rows in frames], first_frame) for row in range(len(pixels_BT3SS))
         ]
+
+    @property
+    @abstractmethod
+    def num_frames(self) -> int:
+        """Frames gazed at so far."""
+
+    @abstractmethod
+    def _frame(
+        self, pixels_B3SS: Tensor, budget: int, loss_threshold: float | None
+    ) -> list[FrameGaze]:
+        """Gaze at the next frame of each row."""
+
+
+class GazeStream(Stream):
+    """The stream of a network that remembers tokens."""
+
+    def __init__(self, engine: Engine, *, num_rows: int, room: int) -> None:
+        self.device = engine.device
+        self._engine = engine
+        self._state = engine.start(num_rows, room=room)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames gazed at so far."""
+        return self._state.num_frames
+
+    def _frame(
+        self, pixels_B3SS: Tensor, budget: int, loss_threshold: float | None
+    ) -> list[FrameGaze]:
+        frame_B3HW = normalise(pixels_B3SS[:, None], dtype=self._engine.dtype)[:, 0]
+        return self._engine.frame(
+            self._state, frame_B3HW, budget=budget, loss_threshold=loss_threshold
+        )
+
+
+class CanvasStream(Stream):
+    """The stream of a network that remembers the canvas; it paints what the network chooses.
+
+    Tiles must be 14 patches of an even number of pixels wide, as all tiles of a grid are.
+    """
+
+    def __init__(self, engine: CanvasEngine, *, num_rows: int) -> None:
+        self.device = engine.device
+        self._engine = engine
+        self._num_rows = num_rows
+        self._num_frames = 0
+        self._canvas_B3SS: Tensor | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """Frames gazed at so far."""
+        return self._num_frames
+
+    def _frame(
+        self, pixels_B3SS: Tensor, budget: int, loss_threshold: float | None
+    ) -> list[FrameGaze]:
+        side = pixels_B3SS.shape[-1]
+        if side % (2 * TILE_SIDE):
+            raise UsageError(
+                f"a tile of {side} px does not divide into {TILE_SIDE} patches of even size",
+                remedy=f"give tiles of a multiple of {2 * TILE_SIDE} px, such as 196 or 224",
+            )
+        if self._canvas_B3SS is None:
+            self._canvas_B3SS = torch.full_like(pixels_B3SS, MID_GREY)
+        rows = self._engine.look(
+            pixels_B3SS,
+            self._canvas_B3SS,
+            budgets=[budget] * self._num_rows,
+            loss_threshold=loss_threshold,
+        )
+        _paint_rows(self._canvas_B3SS, pixels_B3SS, rows)
+        self._num_frames += 1
+        return rows
+
+
+def _paint_rows(canvas_B3SS: Tensor, pixels_B3SS: Tensor, rows: list[FrameGaze]) -> None:
+    """Paint what each row chose."""
+    counts = [len(row.ids) for row in rows]
+    frame = np.repeat(np.arange(len(rows)), counts)
+    ids = np.concatenate([np.asarray(row.ids, dtype=np.int64) for row in rows])
+    columns = zip(("frame", "scale", "row", "col"), (frame, *tile_places(ids)), strict=True)
+    at = {name: torch.from_numpy(values).to(canvas_B3SS.device) for name, values in columns}
+    levels = pyramid(pixels_B3SS)
+    paint(canvas_B3SS, cut(levels, **at, patch_size=pixels_B3SS.shape[-1] // TILE_SIDE), **at)
 
 
 def check_threshold(loss_threshold: float | None) -> None:

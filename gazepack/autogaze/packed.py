@@ -18,7 +18,14 @@ from torch.nn import functional
 
 from gazepack.autogaze.cache import KeyValueCache
 from gazepack.autogaze.config import VOCABULARY
-from gazepack.autogaze.network import AutoGazeNetwork, Layer, rope_angles, rope_frequencies, rotate
+from gazepack.autogaze.network import (
+    AutoGazeNetwork,
+    GazeDecoder,
+    Layer,
+    rope_angles,
+    rope_frequencies,
+    rotate,
+)
 from gazepack.geometry import TILE_SIDE
 
 
@@ -86,12 +93,11 @@ class PackedDecoder:
     """The Llama stack and its heads over a cache.
 
     Args:
-        network: the weights, already on the device and in the dtype to compute with.
+        decoder: the weights, already on the device and in the dtype to compute with.
     """
 
-    def __init__(self, network: AutoGazeNetwork) -> None:
-        self.config = network.config.decoder
-        decoder = network.gaze_decoder
+    def __init__(self, decoder: GazeDecoder) -> None:
+        self.config = decoder.model.config
         self.embedding_VD = decoder.model.embed_tokens.weight
         self._layers = [
             _PackedLayer(layer) for layer in decoder.model.modules() if isinstance(layer, Layer)
@@ -170,4 +176,4 @@ def pack(
     """Return the network's two halves, as copies on `device` in `dtype`."""
     with torch.no_grad():
         moved = copy.deepcopy(network).to(device=device, dtype=dtype).requires_grad_(False)
-        return PackedEncoder(moved), PackedDecoder(moved)
+        return PackedEncoder(moved), PackedDecoder(moved.gaze_decoder)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gazepack.autogaze.canvas import CanvasNetwork
 from gazepack.autogaze.config import AutoGazeConfig
 from gazepack.autogaze.network import AutoGazeNetwork
 from gazepack.errors import CheckpointError, StorageError
@@ -27,13 +28,17 @@ WEIGHTS_NAME = "model.safetensors"
 PREFIX = "gazing_model."
 """What the published tensor names begin with, before the module names used here."""
 HUB_TIMEOUT_SECONDS = 10
+BUNDLED = Path(__file__).parent / "bundled"
+"""The checkpoint that comes with the package; its licence is the package's."""
+
+Network = AutoGazeNetwork | CanvasNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """A network as it came from disk."""
 
-    network: AutoGazeNetwork
+    network: Network
     """Float32 on the CPU, in training mode as torch makes it."""
     sha256: str
     """Of the weights file, in hexadecimal; the model's name in a dataset's provenance."""
@@ -55,7 +60,7 @@ def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     config = AutoGazeConfig.from_json(
         _read(path.parent / CONFIG_NAME), source=str(path.parent / CONFIG_NAME)
     )
-    network = AutoGazeNetwork(config)
+    network = CanvasNetwork(config) if config.memory == "canvas" else AutoGazeNetwork(config)
     network.load_state_dict(_read_tensors(path, network))
     return Checkpoint(network=network, sha256=sha256_of(path), path=path)
 
@@ -86,10 +91,17 @@ def find_weights(source: str | os.PathLike[str]) -> Path:
     return _fetch(name)
 
 
-def save_checkpoint(network: AutoGazeNetwork, folder: str | os.PathLike[str]) -> Path:
+def save_checkpoint(
+    network: Network, folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
+) -> Path:
     """Write a network in the published layout; return the path of its weights file.
 
     Files appear whole or not at all, and equal weights give equal bytes.
+
+    Args:
+        network: to write.
+        folder: made if it is not there.
+        dtype: of the tensors in the file; float16 halves it and rounds the weights to 11 bits.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -97,7 +109,7 @@ def save_checkpoint(network: AutoGazeNetwork, folder: str | os.PathLike[str]) ->
     folder = Path(folder)
     path = folder / WEIGHTS_NAME
     tensors = {
-        PREFIX + name: tensor.detach().float().cpu().contiguous()
+        PREFIX + name: tensor.detach().cpu().to(dtype).contiguous()
         for name, tensor in network.state_dict().items()
     }
     try:
@@ -147,7 +159,7 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _read_tensors(path: Path, network: AutoGazeNetwork) -> dict[str, Tensor]:
+def _read_tensors(path: Path, network: Network) -> dict[str, Tensor]:
     """Return the tensors of a file under the names of `network`, float32, each checked."""
     wanted = {PREFIX + name: tensor.shape for name, tensor in network.state_dict().items()}
     try:

@@ -59,8 +59,8 @@ def evaluate(
     """Compare MODEL with greedy, difference and random on the first 16 frames of VIDEOS.
 
     Every frame is brought to the bound: autogaze stops where it predicts it and is topped up greedily, the
-    others take their tokens one by one. Printed are the tokens, how far the network misjudges its own error,
-    the scales used, and what a repeated frame costs.
+    others take their tokens one by one. Printed are the tokens, those that the network needs without greedy's
+    help, how far it misjudges its own error, the scales used, and what a repeated frame costs.
     """
     import json
 

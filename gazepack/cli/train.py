@@ -45,7 +45,7 @@ def _running(command: Any) -> Any:
 @_running
 @click.option("--frames-per-step", type=int, help="Frames of a batch.  [default: 16]")
 @click.option("--accumulate", type=int, help="Batches of a step.  [default: 1]")
-@click.option("--layers", type=click.IntRange(1, 32), help="Of a new network.  [default: 3]")
+@click.option("--layers", type=click.IntRange(1, 32), help="Of a new network.  [default: 2]")
 @click.option(
     "--workers",
     type=click.IntRange(0),

@@ -3,7 +3,9 @@
 from gazepack.selectors.base import (
     ClipBatch,
     GazingRatio,
+    Listed,
     Proposal,
+    Proposer,
     Selection,
     Selector,
 )
@@ -22,7 +24,9 @@ __all__ = [
     "Gazing",
     "GazingRatio",
     "Greedy",
+    "Listed",
     "Proposal",
+    "Proposer",
     "Random",
     "Selection",
     "Selector",

@@ -1,6 +1,10 @@
 """What a selector is given and what it answers.
 
-legend   B  clips in the batch     T  frames of the longest clip (at most 16)     K  tokens
+A selector is asked frame by frame, and told what each canvas holds by then: some choose by it. Those that
+know everything beforehand answer from a list.
+
+    legend   B  clips in the batch     T  frames of the longest clip (at most 16)     K  tokens
+             G  tiles of the grid      S  side of a tile in pixels
 """
 
 from collections.abc import Sequence
@@ -68,8 +72,48 @@ class Proposal:
 NOTHING = Proposal.without_losses(np.zeros(0, dtype=np.int64))
 
 
+class Proposer(Protocol):
+    """A selector at work on one batch of clips."""
+
+    def propose(
+        self, number: int, *, rows: Sequence[int], canvas_BG3SS: Tensor
+    ) -> Sequence[Proposal]:
+        """Return a proposal for one frame of some clips.
+
+        Called from several threads at once, each with clips of its own, whose frames come in order; a clip
+        may be left out of a frame that needs nothing. The answer for a clip must not depend on the clips
+        beside it.
+
+        Args:
+            number: the frame, counted from the beginning of each clip.
+            rows: which clips of the batch, each longer than `number`.
+            canvas_BG3SS: uint8, what the canvases of just these clips hold before the frame.
+
+        Returns:
+            One proposal for each of `rows`.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """The proposer of a selector that needs no canvas: all is decided beforehand."""
+
+    proposals: Sequence[Sequence[Proposal]]
+    """Of each clip, one for each frame."""
+
+    def propose(
+        self,
+        number: int,
+        *,
+        rows: Sequence[int],
+        canvas_BG3SS: Tensor,  # noqa: ARG002 (all is decided)
+    ) -> Sequence[Proposal]:
+        """Look up the frame; the canvas is not looked at."""
+        return [self.proposals[row][number] for row in rows]
+
+
 class Selector(Protocol):
-    """Who chooses. Its answer for a clip must not depend on the clips beside it."""
+    """Who chooses."""
 
     @property
     def name(self) -> str:
@@ -82,8 +126,8 @@ class Selector(Protocol):
     def settings(self) -> dict[str, Any]:
         """Return what decides its choices, as JSON: part of a dataset's provenance."""
 
-    def propose(self, clips: ClipBatch) -> Sequence[Sequence[Proposal]]:
-        """Return one proposal for each frame of each clip."""
+    def begin(self, clips: ClipBatch) -> Proposer:
+        """Return who is asked for the frames of these clips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 
 from gazepack.geometry import DENSE_TILE_TOKENS, FINEST, SCALE_OFFSETS, TILE_TOKENS, Ints
 from gazepack.patches import MID_GREY, to_patches
-from gazepack.selectors.base import ClipBatch, GazingRatio, Proposal, ratio_at
+from gazepack.selectors.base import ClipBatch, GazingRatio, Listed, Proposal, ratio_at
 
 
 def budget(gazing_ratio: float) -> int:
@@ -33,12 +33,14 @@ class Difference:
         """Return its provenance."""
         return {"name": self.name, "gazing_ratio": self.gazing_ratio}
 
-    def propose(self, clips: ClipBatch) -> list[list[Proposal]]:
+    def begin(self, clips: ClipBatch) -> Listed:
         """Order the finest patches by absolute difference in RGB; the first frame differs from mid-grey."""
-        return [
-            [Proposal.without_losses(self._order(clips, b, t)) for t in range(num)]
-            for b, num in enumerate(clips.num_frames)
-        ]
+        return Listed(
+            proposals=[
+                [Proposal.without_losses(self._order(clips, b, t)) for t in range(num)]
+                for b, num in enumerate(clips.num_frames)
+            ]
+        )
 
     def _order(self, clips: ClipBatch, clip: int, number: int) -> Ints:
         """Return the choices of one frame."""
@@ -70,12 +72,14 @@ class Random:
         """Return its provenance."""
         return {"name": self.name, "gazing_ratio": self.gazing_ratio, "seed": self.seed}
 
-    def propose(self, clips: ClipBatch) -> list[list[Proposal]]:
+    def begin(self, clips: ClipBatch) -> Listed:
         """Draw an order for each frame."""
-        return [
-            [Proposal.without_losses(self._order(clips, name, t)) for t in range(num)]
-            for name, num in zip(clips.names, clips.num_frames, strict=True)
-        ]
+        return Listed(
+            proposals=[
+                [Proposal.without_losses(self._order(clips, name, t)) for t in range(num)]
+                for name, num in zip(clips.names, clips.num_frames, strict=True)
+            ]
+        )
 
     def _order(self, clips: ClipBatch, name: str, number: int) -> Ints:
         """Return the choices of one frame."""
@@ -97,9 +101,9 @@ class All:
         """Return its provenance."""
         return {"name": self.name}
 
-    def propose(self, clips: ClipBatch) -> list[list[Proposal]]:
+    def begin(self, clips: ClipBatch) -> Listed:
         """Propose the finest patches of each frame, tile by tile, row-major."""
         in_tile = SCALE_OFFSETS[FINEST] + np.arange(DENSE_TILE_TOKENS)
         tiles = np.arange(clips.grid.num_tiles) * TILE_TOKENS
         proposal = Proposal.without_losses((tiles[:, None] + in_tile).reshape(-1))
-        return [[proposal] * num for num in clips.num_frames]
+        return Listed(proposals=[[proposal] * num for num in clips.num_frames])

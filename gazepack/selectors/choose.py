@@ -1,9 +1,10 @@
 """Choose the tokens of a batch of clips: take the proposal, top up greedily to the bound, paint.
 
 One loop serves every selector. Frame by frame (each canvas needs the one before), all clips of the
-batch at once (no clip needs another), it measures the painting errors, takes the proposal, and where
-a frame misses the bound adds the patch of largest gain until it does not. With nothing proposed this
-is greedy selection itself.
+batch at once (no clip needs another), it measures the painting errors, asks for a proposal and takes it,
+and where a frame misses the bound adds the patch of largest gain until it does not. With nothing proposed
+this is greedy selection itself. A selector whose choices end at the bound is not asked about a frame that
+meets it already: a still frame costs nothing.
 
 The errors are those of the patches as a reader will get them: a lossy codec's own error is in the
 bound.
@@ -18,11 +19,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from gazepack.autogaze.threads import map_single_threaded
 from gazepack.geometry import TILE_TOKENS, Grid, Ints
 from gazepack.patches import MID_GREY, max_sum_of_squares, psnr, split_tiles
-from gazepack.selectors.base import ClipBatch, Proposal, Selection, Selector
+from gazepack.selectors.base import NOTHING, ClipBatch, Proposal, Proposer, Selection, Selector
 from gazepack.selectors.lattice import Lattice, Whole
 from gazepack.selectors.tiles import AsRead, FrameTiles
 
@@ -48,13 +50,14 @@ def choose(
         One selection for each clip, the same whatever clips it was batched with.
     """
     with torch.inference_mode():
-        proposals = selector.propose(clips)
+        proposer = selector.begin(clips)
 
     def paint_group(rows: range) -> list[Selection]:
         with torch.inference_mode():
             return _paint_clips(
                 clips.part(rows),
-                proposals[rows.start : rows.stop],
+                proposer,
+                first_row=rows.start,
                 stops_at_bound=selector.stops_at_bound,
                 min_psnr=min_psnr,
                 as_read=as_read,
@@ -75,19 +78,24 @@ def _shares(num: int, num_shares: int) -> list[range]:
 
 def _paint_clips(
     clips: ClipBatch,
-    proposals: Sequence[Sequence[Proposal]],
+    proposer: Proposer,
     *,
+    first_row: int,
     stops_at_bound: bool,
     min_psnr: float | None,
     as_read: AsRead | None,
 ) -> list[Selection]:
-    """Take the clips through their frames."""
-    painting = _Painting(clips, min_psnr=min_psnr, as_read=as_read)
+    """Take the clips through their frames; the proposer counts them from `first_row`."""
+    painting = _Painting(
+        clips,
+        proposer,
+        first_row=first_row,
+        stops_at_bound=stops_at_bound,
+        min_psnr=min_psnr,
+        as_read=as_read,
+    )
     for number in range(max(clips.num_frames)):
-        rows = [b for b, num in enumerate(clips.num_frames) if num > number]
-        painting.add_frame(
-            number, rows, [proposals[b][number] for b in rows], stops_at_bound=stops_at_bound
-        )
+        painting.add_frame(number, [b for b, num in enumerate(clips.num_frames) if num > number])
     return [_selection(parts, clips.grid) for parts in painting.parts]
 
 
@@ -106,9 +114,9 @@ class _FramePart:
 class _Choices:
     """The choices of each frame at hand, growing."""
 
-    def __init__(self, proposals: Sequence[Proposal], num_values: int) -> None:
-        self.ids: list[list[int]] = [[] for _ in proposals]
-        self.losses: list[list[float]] = [[] for _ in proposals]
+    def __init__(self, num_rows: int, num_values: int) -> None:
+        self.ids: list[list[int]] = [[] for _ in range(num_rows)]
+        self.losses: list[list[float]] = [[] for _ in range(num_rows)]
         self._num_values = num_values
 
     def extend(self, row: int, proposal: Proposal) -> None:
@@ -127,22 +135,26 @@ class _Choices:
 class _Painting:
     """The canvases of a batch of clips, and what has been chosen so far."""
 
-    def __init__(self, clips: ClipBatch, *, min_psnr: float | None, as_read: AsRead | None) -> None:
+    def __init__(
+        self,
+        clips: ClipBatch,
+        proposer: Proposer,
+        *,
+        first_row: int,
+        stops_at_bound: bool,
+        min_psnr: float | None,
+        as_read: AsRead | None,
+    ) -> None:
         grid = clips.grid
         self.clips, self.as_read = clips, as_read
+        self.proposer, self.first_row = proposer, first_row
         self.canvas_BG3SS = split_tiles(torch.full_like(clips.frames_BT3HW[:, 0], MID_GREY), grid)
         self.num_values = 3 * grid.height * grid.width
         self.bound = None if min_psnr is None else max_sum_of_squares(min_psnr, self.num_values)
+        self.until = self.bound if stops_at_bound else None
         self.parts: list[list[_FramePart]] = [[] for _ in range(len(clips))]
 
-    def add_frame(
-        self,
-        number: int,
-        rows: list[int],
-        proposals: Sequence[Proposal],
-        *,
-        stops_at_bound: bool,
-    ) -> None:
+    def add_frame(self, number: int, rows: list[int]) -> None:
         """Choose and paint frame `number` of the clips `rows`."""
         grid = self.clips.grid
         # 1. what each scale would show, and how wrong it would be
@@ -157,9 +169,10 @@ class _Painting:
         )
         lattice = tiles.lattice(num_frames=len(rows))
         # 2. choose
-        chosen = _Choices(proposals, self.num_values)
-        if stops_at_bound and self.bound is not None:
-            _take_until(lattice, proposals, self.bound, chosen)
+        chosen = _Choices(len(rows), self.num_values)
+        proposals = self._ask(number, rows, canvas_BG3SS, lattice)
+        if self.until is not None:
+            _take_until(lattice, proposals, self.until, chosen)
         else:
             _take_all(lattice, proposals, chosen, num_tiles=grid.num_tiles)
         if self.bound is not None:
@@ -179,6 +192,24 @@ class _Painting:
                 l1=float(l1[i]),
             )
             self.parts[row].append(part)
+
+    def _ask(
+        self, number: int, rows: list[int], canvas_BG3SS: Tensor, lattice: Lattice
+    ) -> list[Proposal]:
+        """Return a proposal for frame `number` of each of `rows`; not asked for where none would be taken."""
+        proposals = [NOTHING] * len(rows)
+        asked = list(range(len(rows)))
+        if self.until is not None:
+            asked = np.flatnonzero(lattice.sum_of_squares_B > self.until).tolist()
+        if asked:
+            found = self.proposer.propose(
+                number,
+                rows=[self.first_row + rows[i] for i in asked],
+                canvas_BG3SS=canvas_BG3SS[asked],
+            )
+            for i, proposal in zip(asked, found, strict=True):
+                proposals[i] = proposal
+        return proposals
 
 
 def _take_all(

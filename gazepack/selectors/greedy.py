@@ -7,7 +7,7 @@ than dense, clip by clip.
 
 from typing import Any
 
-from gazepack.selectors.base import NOTHING, ClipBatch, Proposal
+from gazepack.selectors.base import NOTHING, ClipBatch, Listed
 
 
 class Greedy:
@@ -20,6 +20,6 @@ class Greedy:
         """Return its provenance."""
         return {"name": self.name}
 
-    def propose(self, clips: ClipBatch) -> list[list[Proposal]]:
+    def begin(self, clips: ClipBatch) -> Listed:
         """Propose nothing for each frame."""
-        return [[NOTHING] * num for num in clips.num_frames]
+        return Listed(proposals=[[NOTHING] * num for num in clips.num_frames])

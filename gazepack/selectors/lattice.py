@@ -71,6 +71,11 @@ class Lattice:
         self._gains_BGI = _gains(self._shown_BGYX, self._level_BGYX, self._painted_BGSYX)
 
     @property
+    def errors_BGEYX(self) -> Whole:
+        """Return the squared error of each half patch as it stands, and painted at each of the four scales."""
+        return np.concatenate((self._shown_BGYX[:, :, None], self._painted_BGSYX), axis=2)
+
+    @property
     def gains_BGI(self) -> Whole:
         """Return by how much each choice would lower the error as it stands; below 0 if it would raise it."""
         return self._gains_BGI.copy()

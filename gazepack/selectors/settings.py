@@ -21,7 +21,7 @@ from gazepack.selectors.greedy import Greedy
 Name = Literal["autogaze", "greedy", "difference", "random", "all"]
 
 DEFAULT_MIN_PSNR = 30.0
-"""The bound of `greedy`, in dB, when none is given."""
+"""The bound in dB of `greedy`, and of the network in the package, when no end is given."""
 PSNR_RANGE = (10.0, 60.0)
 
 _OPTIONS: dict[Name, frozenset[str]] = {
@@ -42,16 +42,18 @@ class SelectorSettings(BaseModel):
     name: Name = "greedy"
     """The selector."""
     model: str | None = None
-    """Of `autogaze`: a folder, a .safetensors file or a name on the Hugging Face hub."""
+    """Of `autogaze`: a folder, a .safetensors file or a name on the Hugging Face hub; the network in the
+    package unless given."""
     gazing_ratio: float | tuple[float, ...] | None = None
     """The most tokens per tile and frame as a share of 265, above 0 and up to 1. Several values are those of
     the positions in the 16-frame clip; the last goes on to the clip's end."""
     loss_threshold: float | None = None
     """Of `autogaze`: a frame ends once the loss it predicts is at or below this, in the model's own unit. A
-    model that predicts in dB (`loss_unit` negative_psnr) takes -`min_psnr` unless given; its choices of a
-    frame then end where the bound is met in truth."""
+    model that predicts in dB (`loss_unit` negative_psnr) takes -`min_psnr` unless given; at that threshold its
+    choices of a frame end where the bound is met in truth."""
     min_psnr: float | None = None
-    """The bound in dB that every frame meets, topped up greedily; 30 for `greedy` unless given."""
+    """The bound in dB that every frame meets, topped up greedily. Unless given it is 30 for `greedy`, and for
+    the network in the package where nothing else ends a frame."""
     seed: int | None = None
     """Of `random`; 0 unless given."""
 
@@ -110,6 +112,8 @@ class SelectorSettings(BaseModel):
         match values.get("name", "greedy"):
             case "greedy":
                 values.setdefault("min_psnr", DEFAULT_MIN_PSNR)
+            case "autogaze" if not values.keys() & {"model", "gazing_ratio", "loss_threshold"}:
+                values.setdefault("min_psnr", DEFAULT_MIN_PSNR)
             case "random":
                 values.setdefault("seed", 0)
         return values
@@ -128,32 +132,18 @@ class SelectorSettings(BaseModel):
                     f"{option} {getattr(self, option)} means nothing to the selector {self.name}",
                     remedy=f"leave it out, or choose the selector {users}",
                 )
-        if self.name == "autogaze":
-            self._check_autogaze()
+        ends = self.gazing_ratio, self.loss_threshold, self.min_psnr
+        if self.name == "autogaze" and ends == (None, None, None):
+            raise UsageError(
+                "the selector autogaze does not know where to stop",
+                remedy="give a gazing ratio, a loss threshold, or both",
+            )
         if self.name in ("difference", "random") and self.gazing_ratio is self.min_psnr is None:
             raise UsageError(
                 f"the selector {self.name} does not know where to stop",
                 remedy="give a gazing ratio, a min PSNR, or both",
             )
         return self
-
-    def _check_autogaze(self) -> None:
-        """Refuse a gaze without a network or without an end.
-
-        Raises:
-            UsageError: no model, or neither ratio nor threshold nor a bound to take one from.
-        """
-        if self.model is None:
-            raise UsageError(
-                "the selector autogaze needs a model",
-                remedy="give the folder of a checkpoint or a hub name such as nvidia/AutoGaze, "
-                "or choose the selector greedy, which needs none",
-            )
-        if self.gazing_ratio is self.loss_threshold is self.min_psnr is None:
-            raise UsageError(
-                "the selector autogaze does not know where to stop",
-                remedy="give a gazing ratio, a loss threshold, or both",
-            )
 
 
 def build(settings: SelectorSettings, *, device: torch.device | str) -> Selector:
@@ -169,14 +159,7 @@ def build(settings: SelectorSettings, *, device: torch.device | str) -> Selector
     """
     match settings.name:
         case "autogaze":
-            assert settings.model is not None  # checked on construction
-            model = AutoGaze.from_pretrained(settings.model, device=device)
-            ratio = 1.0 if settings.gazing_ratio is None else settings.gazing_ratio
-            threshold = _threshold(settings, model)
-            is_from_bound = settings.loss_threshold is None and threshold is not None
-            return Gazing(
-                model, gazing_ratio=ratio, loss_threshold=threshold, stops_at_bound=is_from_bound
-            )
+            return _gazing(settings, device)
         case "greedy":
             return Greedy()
         case "difference":
@@ -185,6 +168,22 @@ def build(settings: SelectorSettings, *, device: torch.device | str) -> Selector
             return Random(gazing_ratio=settings.gazing_ratio, seed=settings.seed or 0)
         case "all":
             return All()
+
+
+def _gazing(settings: SelectorSettings, device: torch.device | str) -> Gazing:
+    """Load the network, and find where its frames end."""
+    if settings.model is None:
+        model = AutoGaze.bundled(device=device)
+    else:
+        model = AutoGaze.from_pretrained(settings.model, device=device)
+    threshold = _threshold(settings, model)
+    is_bound = settings.min_psnr is not None and threshold == -settings.min_psnr
+    return Gazing(
+        model,
+        gazing_ratio=1.0 if settings.gazing_ratio is None else settings.gazing_ratio,
+        loss_threshold=threshold,
+        stops_at_bound=is_bound and model.config.loss_unit == "negative_psnr",
+    )
 
 
 def _threshold(settings: SelectorSettings, model: AutoGaze) -> float | None:

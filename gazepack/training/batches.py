@@ -36,11 +36,11 @@ class BatchSettings:
     seed: int = 0
     frames_per_batch: int = 32
     """Frames of a batch: few long clips or many short ones."""
-    lengths: tuple[int, ...] = (1, 2, 2, 4, 4, 4, 8, 8, 16)
+    lengths: tuple[int, ...] = (1, 2, 2, 4, 4, 8, 16)
     """Lengths of clips, in frames, each as likely as the others."""
     min_psnr_range: tuple[float, float] = (24.0, 37.0)
     """The bounds that labels are made at, in dB."""
-    max_tokens: int = 160
+    max_tokens: int = 200
     """The most tokens of a frame."""
 
 

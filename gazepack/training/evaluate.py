@@ -3,8 +3,8 @@
 Every selector is brought to the same bound on the same clips, each frame of them: `autogaze` as packing
 uses it (the bound is its loss threshold, its choices end where the bound is met in truth, and greedy tops up
 where it stopped early), `greedy`, which is what it learned from, and `difference` and `random`, taken one by
-one until the bound holds. Beside the counts: how well the network knows its own error, which scales it
-uses, what a repeated frame costs, where it looks.
+one until the bound holds. Beside the counts: what the network needs without greedy's help, how well it
+knows its own error, which scales it uses, what a repeated frame costs, where it looks.
 
 What this gives up: greedy is no lower limit, only a good rule; and a top-up hides a network that stops far
 too early, so with every count stands the share that the network chose itself.
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
 from gazepack.autogaze import AutoGaze
 from gazepack.errors import SourceError, UsageError, VideoError
@@ -38,11 +39,13 @@ from gazepack.selectors import (
     Gazing,
     Greedy,
     Proposal,
+    Proposer,
     Random,
     Selection,
     Selector,
     choose,
 )
+from gazepack.selectors.base import NOTHING
 from gazepack.training.clips import Pixels, Video
 from gazepack.video import Sampling, decode
 
@@ -92,12 +95,20 @@ class Comparison:
     """What a plain ViT would read of all clips."""
     own: int
     """Tokens of autogaze that the network chose itself; greedy added the rest."""
+    own_order: int | None
+    """Tokens when the network goes on by itself until the bound holds in truth, each tile of a frame in turn;
+    `None` for a network that remembers tokens, which cannot go on without taking all of it for seen."""
     alone: int
     """Tokens that the network would take by itself, no error measured, asked for the bound."""
     measured_psnr: float
     """Where the network alone stopped when asked for the bound: mean over frames, in dB."""
     missed_db: float
     """Mean distance of a frame's PSNR from the bound, in dB, the network alone."""
+
+    @property
+    def off_db(self) -> float:
+        """By how much the network alone ends above the bound on average, in dB; below 0 if it stops early."""
+        return self.measured_psnr - self.min_psnr
 
     def times_greedy(self, name: str) -> float:
         """Return how many times greedy's tokens a selector needs, all clips together."""
@@ -220,7 +231,7 @@ def _compare(
     model: AutoGaze, clips: ClipBatch, view: View, bound: float
 ) -> tuple[Comparison, dict[str, list[Selection]]]:
     """Bring every selector to one bound."""
-    gazing = _Once(Gazing(model, loss_threshold=-bound, stops_at_bound=True))
+    gazing = _Remembering(Gazing(model, loss_threshold=-bound, stops_at_bound=True))
     selectors: dict[str, Selector] = {
         "autogaze": gazing,
         "greedy": Greedy(),
@@ -228,7 +239,7 @@ def _compare(
         "random": Random(),
     }
     selections = {name: choose(x, clips, min_psnr=bound) for name, x in selectors.items()}
-    alone = choose(gazing, clips)
+    alone = choose(Gazing(model, loss_threshold=-bound), clips)
     psnr = np.concatenate([selection.psnr_T for selection in alone])
     comparison = Comparison(
         view=view,
@@ -237,7 +248,8 @@ def _compare(
             name: tuple(int(s.tokens_T.sum()) for s in found) for name, found in selections.items()
         },
         dense=clips.grid.num_dense * sum(clips.num_frames),
-        own=_own(gazing.propose(clips), selections["autogaze"], clips.grid),
+        own=_own(gazing.proposals, selections["autogaze"], clips.grid),
+        own_order=_own_order(model, clips, bound),
         alone=sum(int(s.tokens_T.sum()) for s in alone),
         measured_psnr=float(np.minimum(psnr, MAX_PSNR).mean()),
         missed_db=float(np.abs(psnr - bound).mean()),
@@ -245,39 +257,54 @@ def _compare(
     return comparison, selections
 
 
-class _Once(Gazing):
-    """Gazes at a batch once, however often it is asked."""
+class _Remembering:
+    """A gazing selector whose proposals for a batch of clips can be looked at afterwards."""
 
     def __init__(self, gazing: Gazing) -> None:
-        super().__init__(
-            gazing.model,
-            gazing_ratio=gazing.gazing_ratio,
-            loss_threshold=gazing.loss_threshold,
-            stops_at_bound=gazing.stops_at_bound,
-        )
-        self._seen: tuple[ClipBatch, list[list[Proposal]]] | None = None
+        self._gazing = gazing
+        self.name = gazing.name
+        self.stops_at_bound = gazing.stops_at_bound
+        self.settings = gazing.settings
+        self.proposals: dict[tuple[int, int], Proposal] = {}
+        """Of (clip, frame), those that were asked for."""
 
-    def propose(self, clips: ClipBatch) -> list[list[Proposal]]:
-        """Gaze, or remember."""
-        if self._seen is None or self._seen[0] is not clips:
-            self._seen = clips, super().propose(clips)
-        return self._seen[1]
+    def begin(self, clips: ClipBatch) -> Proposer:
+        """Begin anew."""
+        self._proposer = self._gazing.begin(clips)
+        self.proposals.clear()
+        return self
+
+    def propose(
+        self, number: int, *, rows: Sequence[int], canvas_BG3SS: Tensor
+    ) -> Sequence[Proposal]:
+        """Ask, and remember."""
+        found = self._proposer.propose(number, rows=rows, canvas_BG3SS=canvas_BG3SS)
+        self.proposals.update({(row, number): p for row, p in zip(rows, found, strict=True)})
+        return found
 
 
 def _own(
-    proposals: Sequence[Sequence[Proposal]], selections: Sequence[Selection], grid: Grid
+    proposals: dict[tuple[int, int], Proposal], selections: Sequence[Selection], grid: Grid
 ) -> int:
     """Count the chosen tokens that were proposed: in each frame, those that it begins with."""
     own = 0
-    for frames, selection in zip(proposals, selections, strict=True):
+    for clip, selection in enumerate(selections):
         places = (x.astype(np.int64) for x in (selection.scale, selection.row, selection.col))
         tile, tile_id = grid.to_tile(*places)
         borders = np.cumsum(selection.tokens_T)[:-1]
-        chosen = np.split(tile * TILE_TOKENS + tile_id, borders)
-        for proposal, choices in zip(frames, chosen, strict=True):
-            num = min(len(choices), len(proposal.choices))
-            own += int(np.cumprod(choices[:num] == proposal.choices[:num]).sum())
+        for t, choices in enumerate(np.split(tile * TILE_TOKENS + tile_id, borders)):
+            proposed = proposals.get((clip, t), NOTHING).choices
+            num = min(len(choices), len(proposed))
+            own += int(np.cumprod(choices[:num] == proposed[:num]).sum())
     return own
+
+
+def _own_order(model: AutoGaze, clips: ClipBatch, bound: float) -> int | None:
+    """Count the tokens of a network that goes on to the bound; with all its tokens a frame has no error."""
+    if model.config.memory != "canvas":
+        return None
+    selections = choose(Gazing(model, stops_at_bound=True), clips, min_psnr=bound)
+    return sum(int(s.tokens_T.sum()) for s in selections)
 
 
 def _repeat_tokens(model: AutoGaze, clips: ClipBatch) -> float:
@@ -289,8 +316,8 @@ def _repeat_tokens(model: AutoGaze, clips: ClipBatch) -> float:
         names=clips.names,
         grid=clips.grid,
     )
-    proposals = Gazing(model, loss_threshold=-30.0).propose(shown)
-    return float(np.mean([len(p.choices) for frames in proposals for p in frames[1::2]]))
+    selections = choose(Gazing(model, loss_threshold=-30.0), shown)
+    return float(np.concatenate([s.tokens_T[1::2] for s in selections]).mean())
 
 
 def _scales(selections: Sequence[Selection]) -> tuple[float, ...]:

@@ -2,14 +2,18 @@
 
 A step draws a few clips, a budget and sometimes a loss threshold, tries each clip `group` times, paints
 every try and scores each frame: the reward in dB less a price for every token. A choice is credited with
-the scores of its own frame and of those after it, discounted, and compared with the mean of its group;
-the group's deviation is not divided by, so easy clips do not shout (Dr. GRPO, arXiv 2503.20783; the
-published recipe of arXiv 2603.12254 does the same). Probabilities are those of contiguous positions, and
-each try is used once, so no ratio has to be clipped. The loss head goes on learning, now the true losses
-of the network's own paintings.
+the score of its frame, less the PSNR that was there before it, and with the scores of the frames after
+it, discounted; and it is compared with the mean of its group at the same slot. The group's deviation is
+not divided by, so easy clips do not shout (Dr. GRPO, arXiv 2503.20783; the published recipe of arXiv
+2603.12254 does the same). Probabilities are those of contiguous positions, and each try is used once, so
+no ratio has to be clipped.
 
-    legend   B clips  G tries of a clip (the group)  R = B G rows  T frames  N slots of a frame
-             S side of a tile  V vocabulary (266)
+Beside it greedy's lessons go on, on the same clips and with a small weight: they hold the predicted loss
+to the truth, which tries alone do not (paintings of thrown dice are worse than those of the best
+choices, and a network that learns only their losses expects too little of itself).
+
+    legend   B clips  G tries of a clip (the group)  R = B G rows  T frames  N = R T frames of all tries
+             J slots of a frame  K tokens at once  I choices (265)  S side of a tile
 """
 
 from collections.abc import Sequence
@@ -19,21 +23,21 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
-from gazepack.autogaze import AutoGazeNetwork
-from gazepack.autogaze.config import END, VOCABULARY
-from gazepack.autogaze.pixels import normalise
+from gazepack.autogaze import CanvasNetwork
+from gazepack.autogaze.config import END
 from gazepack.geometry import TILE_TOKENS
 from gazepack.training.clips import Video, draw_clip, generator, read_window
+from gazepack.training.forced import Lessons, lesson_loss, prefixes
+from gazepack.training.labels import label_clips
 from gazepack.training.loop import Report, RunSettings, check_finite, run_steps
 from gazepack.training.ntp import precision
 from gazepack.training.rewards import Reward
-from gazepack.training.rollout import DiceEngine, Painted, Rollouts, paint_rollouts, roll_out
+from gazepack.training.rollout import DiceEngine, Rollouts, roll_out
 from gazepack.training.store import Store, TrainingState
 
-LOSS_WEIGHT = 0.03
-"""Weight of the loss head's error in dB, beside the choices'."""
+Floats = npt.NDArray[np.float64]
+
 RATIO_RANGE = (0.02, 0.3)
 """Gazing ratios that budgets are drawn from, evenly in their logarithm."""
 PSNR_RANGE = (24.0, 36.0)
@@ -57,6 +61,8 @@ class RlSettings(RunSettings):
     """What a frame's score counts for the frame before."""
     token_price: float = Field(default=0.1, ge=0)
     """What a token costs, in dB."""
+    lesson_weight: float = Field(default=0.3, ge=0)
+    """Weight of greedy's lessons beside the credit of the tries."""
 
 
 def posttrain(
@@ -115,89 +121,118 @@ def _gradients(
         draw_clip(read_window(videos, random), settings.frames, random)
         for _ in range(settings.clips_per_step)
     ]
-    frames_BT3SS = torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3)
-    frames_RT3SS = frames_BT3SS.repeat_interleave(settings.group, 0).contiguous().to(device)
+    frames_BT3SS = torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3).contiguous()
+    frames_RT3SS = frames_BT3SS.repeat_interleave(settings.group, 0).to(device)
     low, high = np.log(RATIO_RANGE)
     budget = max(1, int(np.exp(random.uniform(low, high)) * TILE_TOKENS))
-    threshold = -random.uniform(*PSNR_RANGE) if random.random() < 0.5 else None
+    bounds_B = random.uniform(*PSNR_RANGE, len(clips))
+    threshold = -float(bounds_B[0]) if random.random() < 0.5 else None
     # 2. try and judge
     dice = torch.Generator(device).manual_seed(int(random.integers(2**62)))
     engine = DiceEngine(state.network, device=device, generator=dice)
     rollouts = roll_out(engine, frames_RT3SS, budget=budget, loss_threshold=threshold)
-    painted = paint_rollouts(frames_RT3SS, rollouts)
-    worth_RT = reward(frames_RT3SS.flatten(0, 1), painted.canvas_RT3SS.flatten(0, 1))
+    worth_RT = reward(frames_RT3SS.flatten(0, 1), rollouts.after_RT3SS.flatten(0, 1))
     worth_RT = worth_RT.unflatten(0, frames_RT3SS.shape[:2]).cpu().double().numpy()
-    tokens_RT = rollouts.kept_RTN.sum(2)
+    tokens_RT = rollouts.kept_RTJ.sum(2)
     score_RT = worth_RT - settings.token_price * tokens_RT
-    advantage_RT = advantages(score_RT, group=settings.group, discount=settings.discount)
-    # 3. the loss
+    credit_RTJ = credits(
+        score_RT,
+        -rollouts.loss_RTJ.astype(np.float64),
+        rollouts.kept_RTJ,
+        group=settings.group,
+        discount=settings.discount,
+        token_price=settings.token_price,
+    )
+    # 3. the losses
+    labels = label_clips(frames_BT3SS, min_psnr_B=bounds_B.tolist())
+    lessons = Lessons.of(frames_BT3SS, labels, device=device)
     with precision(device):
-        choice, decibel = _losses(state.network, frames_RT3SS, rollouts, painted, advantage_RT)
-    loss = choice + LOSS_WEIGHT * decibel
+        choice = _credited(state.network, frames_RT3SS, rollouts, credit_RTJ)
+        lesson = lesson_loss(state.network, lessons, spread=1.0)
+    loss = choice + settings.lesson_weight * lesson.total
     check_finite(loss, f"step {state.step}")
     loss.backward()
     return {
         "score": float(score_RT.mean()),
         "worth": float(worth_RT.mean()),
         "tokens": float(tokens_RT.mean()),
-        "decibel": float(decibel.detach()),
+        "credit": float(np.abs(credit_RTJ[rollouts.kept_RTJ]).mean()),
+        **lesson.numbers(),
     }
 
 
-def advantages(
-    score_RT: npt.NDArray[np.float64], *, group: int, discount: float
-) -> npt.NDArray[np.float64]:
-    """Return how much better than its group each row did from each frame on.
+def credits(
+    score_RT: Floats,
+    psnr_RTJ: Floats,
+    kept_RTJ: npt.NDArray[np.bool_],
+    *,
+    group: int,
+    discount: float,
+    token_price: float,
+) -> Floats:
+    """Return how much more followed from each slot than in the other tries of its group.
+
+    What follows from a slot is the score of its frame, less the frame's PSNR before the slot and the price of
+    the tokens so far (a baseline: it depends on nothing that the slot decides), and the scores of later
+    frames, discounted.
 
     Args:
         score_RT: of each frame; rows of a group stand together.
+        psnr_RTJ: in dB, before each kept slot.
+        kept_RTJ: which slots were kept; the others get no credit and count in no mean.
         group: rows of a group.
         discount: what the score of the next frame counts.
+        token_price: what a token costs, in dB.
 
     Returns:
-        R x T; the sum over a group is 0.
+        R x T x J; the sum over the kept ones of a group is 0 at every slot.
     """
-    returns_RT = score_RT.copy()
+    later_RT = np.zeros_like(score_RT)
     for t in range(score_RT.shape[1] - 2, -1, -1):
-        returns_RT[:, t] += discount * returns_RT[:, t + 1]
-    grouped = returns_RT.reshape(-1, group, score_RT.shape[1])
-    return np.asarray(grouped - grouped.mean(1, keepdims=True)).reshape(score_RT.shape)
+        later_RT[:, t] = discount * (score_RT[:, t + 1] + later_RT[:, t + 1])
+    before_RTJ = psnr_RTJ - token_price * np.arange(psnr_RTJ.shape[2])
+    follows_RTJ = (score_RT + later_RT)[..., None] - before_RTJ
+    grouped = np.where(kept_RTJ, follows_RTJ, 0).reshape(-1, group, *kept_RTJ.shape[1:])
+    counts = kept_RTJ.reshape(grouped.shape).sum(1, keepdims=True)
+    means = grouped.sum(1, keepdims=True) / np.maximum(counts, 1)
+    follows = follows_RTJ.reshape(grouped.shape) - means
+    return np.asarray(follows.reshape(kept_RTJ.shape) * kept_RTJ)
 
 
-def _losses(
-    network: AutoGazeNetwork,
-    frames_RT3SS: Tensor,
-    rollouts: Rollouts,
-    painted: Painted,
-    advantage_RT: npt.NDArray[np.float64],
-) -> tuple[Tensor, Tensor]:
-    """Return minus the credited log-probabilities, and the loss head's error in dB, means over tokens."""
+def _credited(
+    network: CanvasNetwork, frames_RT3SS: Tensor, rollouts: Rollouts, credit_RTJ: Floats
+) -> Tensor:
+    """Return minus the credited log-probabilities, a mean over kept slots."""
     device = frames_RT3SS.device
-    slots_RTN = torch.from_numpy(rollouts.slots_RTN).to(device)
-    kept_RTN = torch.from_numpy(rollouts.kept_RTN).to(device)
-    forced = network(normalise(frames_RT3SS), slots_RTN.masked_fill(~kept_RTN, END))
-    logp_RTN = slot_log_probabilities(forced.logits.float(), slots_RTN)
-    num = kept_RTN.sum()
-    credit_RT1 = torch.from_numpy(advantage_RT).float().to(device)[..., None]
-    choice = -(logp_RTN * credit_RT1 * kept_RTN).sum() / num
-    true_RTN = torch.from_numpy(painted.loss_RTN).to(device)
-    said_RTN = forced.loss_before.float()
-    errors_RTN = functional.smooth_l1_loss(said_RTN, true_RTN, reduction="none", beta=3.0)
-    return choice, (errors_RTN * kept_RTN).sum() / num
+    slots_NJ = torch.from_numpy(rollouts.slots_RTJ).flatten(0, 1).to(device)
+    credit_NJ = torch.from_numpy(credit_RTJ).float().flatten(0, 1).to(device)
+    canvas_N3SS = rollouts.before_RT3SS.flatten(0, 1)
+    logp_NJ = slot_log_probabilities(network, frames_RT3SS.flatten(0, 1), canvas_N3SS, slots_NJ)
+    return -(logp_NJ * credit_NJ).sum() / int(rollouts.kept_RTJ.sum())
 
 
-def slot_log_probabilities(logits_RTNV: Tensor, slots_RTN: Tensor) -> Tensor:
-    """Return the log-probability of each slot's id, given that none was drawn twice in a frame.
+def slot_log_probabilities(
+    network: CanvasNetwork, frames_N3SS: Tensor, canvas_N3SS: Tensor, slots_NJ: Tensor
+) -> Tensor:
+    """Return the log-probability of each slot's id as decoding draws it, none twice in a frame.
 
     Args:
-        logits_RTNV: as decoding saw them.
-        slots_RTN: int64 ids; 265 where there was no slot, whose value means nothing.
+        network: which drew.
+        frames_N3SS: uint8.
+        canvas_N3SS: uint8, before each frame.
+        slots_NJ: int64 ids; 265 where there was no slot, whose value means nothing.
 
     Returns:
-        R x T x N.
+        N x J, float32.
     """
-    drawn_RTNV = functional.one_hot(slots_RTN, VOCABULARY).cumsum(2)
-    before_RTNV = functional.pad(drawn_RTNV, (0, 0, 1, 0))[:, :, :-1] > 0
-    before_RTNV[..., END] = True
-    logp_RTNV = logits_RTNV.masked_fill(before_RTNV, -1e9).log_softmax(-1)
-    return logp_RTNV.gather(3, slots_RTN[..., None])[..., 0]
+    num_at_once = network.config.decoder.num_multi_token_pred
+    look = network.look(frames_N3SS, canvas_N3SS)
+    corrections_NQKV: Tensor = network(look, slots_NJ)[0]
+    taken_NJV = prefixes(slots_NJ)[:, :-1]
+    slots_J = torch.arange(slots_NJ.shape[1], device=slots_NJ.device)
+    heads_J = slots_J % num_at_once
+    logits_NJI = corrections_NQKV[:, slots_J - heads_J, heads_J, :END]
+    logits_NJI = logits_NJI + network.appeal(look, taken_NJV)
+    logp_NJI = logits_NJI.masked_fill(taken_NJV[..., :END], -1e9).log_softmax(-1)
+    logp_NJ1: Tensor = logp_NJI.gather(2, slots_NJ.clamp(max=END - 1)[..., None])
+    return logp_NJ1[..., 0]

@@ -5,6 +5,8 @@ are painted, and the next frame sees their canvas. The list goes on a little bey
 network that chooses ten tokens at once must also know what would come next and that it is not needed.
 
     legend   B  clips    T  frames    S  side of a tile in pixels    N  room for tokens of a frame
+             I  choices (265)    E  errors: of the canvas, then of each scale painted (5)
+             H  half patches of a tile (784)
 """
 
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ from gazepack.selectors.tiles import FrameTiles
 
 BEYOND = 20
 """Tokens that a list goes on beyond the bound."""
+LEAST_ERROR = 1e-6
+"""The smallest mean squared error that is told from none, in units of 255 squared: 60 dB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,11 @@ class Labels:
     gains_BTI: npt.NDArray[np.float32]
     """By how much each of the 265 choices would lower the error of a frame as it begins: the binary logarithm
     of 1 + gain, counted in errors of a finest patch at 30 dB; 0 where it would gain nothing."""
+    log_errors_BTEH: npt.NDArray[np.float32]
+    """Binary logarithm of the mean squared error of each half patch as a frame begins, in units of 255
+    squared, at least that of 60 dB: of the canvas, and of each scale painted."""
+    canvas_BT3SS: Tensor
+    """uint8, what the canvas holds before each frame."""
     kept_BT: npt.NDArray[np.int64]
     """How many of a frame's ids meet the bound and are painted, at least 1; the rest is beyond."""
 
@@ -64,15 +73,27 @@ def label_clips(
     canvas_B3SS = torch.full_like(frames_BT3SS[:, 0], MID_GREY)
     lists: list[_Lists] = []
     gains: list[npt.NDArray[np.float32]] = []
+    errors: list[npt.NDArray[np.float32]] = []
+    canvas_BT3SS = torch.empty_like(frames_BT3SS)
     for t in range(T):
+        canvas_BT3SS[:, t] = canvas_B3SS
         tiles = FrameTiles.of(frames_BT3SS[:, t], canvas_B3SS, patch_size=S // 14, as_read=None)
         lattice = tiles.lattice(num_frames=B)
         gains.append(_log_gains(lattice.gains_BGI[:, 0], S))
+        errors.append(_log_errors(lattice.errors_BGEYX[:, 0], S))
         found = _Lists(B)
         found.fill(lattice, bounds_B, max_tokens=max_tokens, beyond=beyond)
         tiles.cut_and_paint([ids[:kept] for ids, kept in zip(found.ids, found.kept, strict=True)])
         lists.append(found)
-    return _padded(lists, np.stack(gains, axis=1), num_values)
+    ids_BTN, loss_BTN = _padded(lists, num_values)
+    return Labels(
+        ids_BTN=ids_BTN,
+        loss_BTN=loss_BTN,
+        gains_BTI=np.stack(gains, axis=1),
+        log_errors_BTEH=np.stack(errors, axis=1),
+        canvas_BT3SS=canvas_BT3SS,
+        kept_BT=np.asarray([found.kept for found in lists], dtype=np.int64).T,
+    )
 
 
 class _Lists:
@@ -111,8 +132,17 @@ def _log_gains(gains_BI: Whole, side: int) -> npt.NDArray[np.float32]:
     return logs
 
 
-def _padded(lists: Sequence[_Lists], gains_BTI: npt.NDArray[np.float32], num_values: int) -> Labels:
-    """Put the frames' lists into arrays."""
+def _log_errors(errors_BEYX: Whole, side: int) -> npt.NDArray[np.float32]:
+    """Return the errors of half patches on a scale that a network can learn; see `Labels.log_errors_BTEH`."""
+    unit = 3 * (side // 28) ** 2 * 255.0**2
+    logs = np.log2(np.maximum(errors_BEYX / unit, LEAST_ERROR)).astype(np.float32)
+    return np.asarray(logs.reshape(*logs.shape[:2], -1))
+
+
+def _padded(
+    lists: Sequence[_Lists], num_values: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Put the frames' ids and losses into arrays, B x T x N each."""
     longest = max(len(ids) for found in lists for ids in found.ids)
     B, T = len(lists[0].ids), len(lists)
     ids_BTN = np.full((B, T, longest), END, dtype=np.int64)
@@ -121,8 +151,7 @@ def _padded(lists: Sequence[_Lists], gains_BTI: npt.NDArray[np.float32], num_val
         for b in range(B):
             ids_BTN[b, t, : len(found.ids[b])] = found.ids[b]
             loss_BTN[b, t, : len(found.ids[b])] = negative_psnr(found.squares[b], num_values)
-    kept_BT = np.asarray([found.kept for found in lists], dtype=np.int64).T
-    return Labels(ids_BTN=ids_BTN, loss_BTN=loss_BTN, gains_BTI=gains_BTI, kept_BT=kept_BT)
+    return ids_BTN, loss_BTN
 
 
 def negative_psnr(squares: Sequence[float] | Whole, num_values: int) -> npt.NDArray[np.float32]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from gazepack.errors import DivergedError, UsageError
+from gazepack.formats.meta import describe
 from gazepack.training.store import Store, TrainingState
 
 Report = Callable[[int, float, dict[str, float]], None]
@@ -32,7 +33,7 @@ class RunSettings(BaseModel):
     """Length of the run in steps."""
     minutes: float | None = Field(default=None, gt=0)
     """Length of the run in minutes of this machine."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     """At the top of the schedule."""
     warmup_steps: int = Field(default=50, ge=1)
     """Steps over which the learning rate rises."""
@@ -62,12 +63,7 @@ class RunSettings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = ".".join(str(part) for part in first["loc"])
-            message = first["msg"].removeprefix("Value error, ")
-            raise UsageError(
-                f"{name}: {message} (got {first['input']!r})" if name else message
-            ) from None
+            raise UsageError(describe(error)) from None
 
     def progress(self, state: TrainingState) -> float:
         """Return the share of the run that is done, 0..1."""
@@ -172,7 +168,7 @@ def _step(
         group["lr"] = rate
     state.optimiser.zero_grad(set_to_none=True)
     numbers = gradients()
-    norm = torch.nn.utils.clip_grad_norm_(state.parameters(), 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
     state.optimiser.step()
     state.step += 1
     state.update_average(settings.average_decay)

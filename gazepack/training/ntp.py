@@ -13,12 +13,9 @@ from torch import Tensor
 
 from gazepack.training.batches import BatchSettings, LabelledBatch, batches
 from gazepack.training.clips import Video
-from gazepack.training.forced import gain_loss, hidden_states, lay_out, next_token_loss
+from gazepack.training.forced import Lessons, lesson_loss
 from gazepack.training.loop import Means, Report, RunSettings, check_finite, run_steps
 from gazepack.training.store import Store, TrainingState
-
-GAIN_WEIGHT = 1.0
-"""Weight of the error of the gains that cells are asked for."""
 
 
 class NtpSettings(RunSettings):
@@ -108,24 +105,10 @@ def ntp_loss(
     state: TrainingState, batch: LabelledBatch, *, spread: float, device: torch.device
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the loss of a batch, and its parts; in bfloat16 where the device is a GPU."""
-    layout = lay_out(batch.labels.kept_BT, room=batch.labels.ids_BTN.shape[2]).to(device)
+    lessons = Lessons.of(torch.from_numpy(batch.frames_BT3SS), batch.labels, device=device)
     with precision(device):
-        hidden = hidden_states(
-            state.network,
-            torch.from_numpy(batch.frames_BT3SS).to(device),
-            torch.from_numpy(batch.labels.ids_BTN).to(device),
-            layout,
-        )
-        tokens = next_token_loss(
-            state.network, hidden.answers_QD, layout, batch.labels, spread=spread
-        )
-        gain = gain_loss(state.gains, hidden, batch.labels)
-    numbers = {
-        "choice": float(tokens.choice),
-        "decibel": float(tokens.decibel),
-        "gain": float(gain.detach()),
-    }
-    return tokens.total + GAIN_WEIGHT * gain, numbers
+        loss = lesson_loss(state.network, lessons, spread=spread)
+    return loss.total, loss.numbers()
 
 
 def precision(device: torch.device) -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from gazepack.errors import CheckpointError, UsageError
@@ -73,6 +74,9 @@ def _decibels(share_N: Tensor) -> Tensor:
 def load_features(folder: str | Path, *, device: torch.device) -> Features:
     """Load a vision transformer of the Hugging Face layout from a folder.
 
+    Pixels are prepared as its `preprocessor_config.json` says, by Pillow on every machine, but for a crop: it
+    would leave out the borders of a tile, so the whole tile is resized to what would be cropped to.
+
     Args:
         folder: with `config.json`, `preprocessor_config.json` and safetensors.
         device: where it shall work.
@@ -90,16 +94,20 @@ def load_features(folder: str | Path, *, device: torch.device) -> Features:
     try:
         only_local = {"local_files_only": True, "trust_remote_code": False}
         model = hub.AutoModel.from_pretrained(folder, use_safetensors=True, **only_local)
-        processor = hub.AutoImageProcessor.from_pretrained(folder, use_fast=True, **only_local)
-    except (OSError, ValueError) as error:
+        processor = hub.AutoImageProcessor.from_pretrained(folder, backend="pil", **only_local)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"no vision transformer can be read from {folder}: {str(error).splitlines()[0]}",
             remedy="give the folder of a model saved with save_pretrained, in safetensors",
         ) from error
     vision = getattr(model, "vision_model", model).to(device).eval().requires_grad_(False)
+    whole = {}
+    if getattr(processor, "do_center_crop", False):
+        whole = {"do_center_crop": False, "size": dict(processor.crop_size)}
 
     def features(pixels_N3SS: Tensor) -> Tensor:
-        inputs = processor(images=list(pixels_N3SS.cpu()), return_tensors="pt")["pixel_values"]
+        images = list(pixels_N3SS.cpu())
+        inputs = processor(images=images, return_tensors="pt", **whole)["pixel_values"]
         hidden_NLD: Tensor = vision(pixel_values=inputs.to(device)).last_hidden_state
         return hidden_NLD
 

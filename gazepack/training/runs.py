@@ -4,7 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gazepack.autogaze import AutoGazeConfig, AutoGazeNetwork, load_checkpoint
+from gazepack.autogaze import (
+    AutoGazeConfig,
+    CanvasNetwork,
+    fresh_canvas_network,
+    load_checkpoint,
+)
 from gazepack.errors import CheckpointError
 from gazepack.training.clips import Video
 from gazepack.training.devices import find_device
@@ -12,20 +17,14 @@ from gazepack.training.grpo import RlSettings, posttrain
 from gazepack.training.loop import Report
 from gazepack.training.ntp import NtpSettings, pretrain
 from gazepack.training.rewards import FeatureReward, PaintingReward, Reward, load_features
-from gazepack.training.start import informed_network
 from gazepack.training.store import Store, TrainingState
 
-DEFAULT_LAYERS = 3
+DEFAULT_LAYERS = 2
 
 
 def default_config(*, layers: int = DEFAULT_LAYERS) -> AutoGazeConfig:
-    """Return the shape of a network that is trained here.
-
-    The published one, but for a convolution that looks at one place only (painting errors are local, and
-    it saves a million weights) and fewer layers.
-    """
+    """Return the shape of a network that is trained here."""
     values = AutoGazeConfig.default().model_dump()
-    values["gaze_model_config"]["vision_model_config"]["trunk_spatial_kernel_size"] = 1
     values["gaze_model_config"]["gaze_decoder_config"]["num_hidden_layers"] = layers
     return AutoGazeConfig.model_validate(values)
 
@@ -108,28 +107,25 @@ def run_rl(
 
 def _begin(
     init: str | None, seed: int, layers: int | None
-) -> tuple[AutoGazeNetwork, dict[str, str | int | None]]:
+) -> tuple[CanvasNetwork, dict[str, str | int | None]]:
     """Return the network to begin with, and what a run's settings say of it."""
     if init is None:
         config = default_config(layers=layers or DEFAULT_LAYERS)
-        return informed_network(config, seed=seed), {
+        return fresh_canvas_network(config, seed=seed), {
             "init": None,
             "layers": config.decoder.num_hidden_layers,
         }
     checkpoint = load_checkpoint(init)
-    found = checkpoint.network.config
-    if layers is not None and found.decoder.num_hidden_layers != layers:
+    network = checkpoint.network
+    if not isinstance(network, CanvasNetwork):
         raise CheckpointError(
-            f"{init} has {found.decoder.num_hidden_layers} layers, --layers asks for {layers}",
+            f"{init} remembers tokens, training is for networks whose memory is the canvas",
+            remedy="begin with a model that `gazepack train` made, or leave --init out",
+        )
+    found = network.config.decoder.num_hidden_layers
+    if layers is not None and found != layers:
+        raise CheckpointError(
+            f"{init} has {found} layers, --layers asks for {layers}",
             remedy="leave --layers out, or begin without --init",
         )
-    return _own(checkpoint.network), {"init": checkpoint.sha256, "layers": None}
-
-
-def _own(network: AutoGazeNetwork) -> AutoGazeNetwork:
-    """Return a network whose config says what training here makes of it: contiguous positions, dB."""
-    marks = AutoGazeConfig.default()
-    changes = {"decode_positions": marks.decode_positions, "loss_unit": marks.loss_unit}
-    own = AutoGazeNetwork(network.config.model_copy(update=changes))
-    own.load_state_dict(network.state_dict())
-    return own
+    return network, {"init": checkpoint.sha256, "layers": None}

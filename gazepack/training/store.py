@@ -2,7 +2,7 @@
 
     OUT/
       state.safetensors   weights, their average, the optimiser's moments; step and settings in its header
-      model/              the average so far, as a checkpoint that `--model` takes
+      model/              the average so far in half precision, as a checkpoint that `--model` takes
       log.jsonl           a line a report: step, losses, rates
 
 The state is one file so that it is replaced whole or not at all, and safetensors so that reading it runs
@@ -11,7 +11,6 @@ no code. An interrupted run goes on from it with the same next step, to the bit 
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from gazepack.autogaze import AutoGazeNetwork, save_checkpoint
+from gazepack.autogaze import CanvasNetwork, save_checkpoint
 from gazepack.errors import CheckpointError, ProvenanceError, StorageError
-from gazepack.geometry import NUM_SCALES
 
 STATE_NAME = "state.safetensors"
 LOG_NAME = "log.jsonl"
@@ -35,9 +33,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 class TrainingState:
     """Everything that the next step depends on, beside the settings."""
 
-    network: AutoGazeNetwork
-    gains: nn.Linear
-    """Reads gains from cells while training; see `forced.gain_loss`. It is no part of the model."""
+    network: CanvasNetwork
     optimiser: torch.optim.AdamW
     average: dict[str, Tensor]
     """The running average of the weights, by name; what is shipped."""
@@ -47,34 +43,19 @@ class TrainingState:
     """Time they took."""
 
     @classmethod
-    def fresh(cls, network: AutoGazeNetwork, *, weight_decay: float) -> "TrainingState":
+    def fresh(cls, network: CanvasNetwork, *, weight_decay: float) -> "TrainingState":
         """Begin with a network."""
-        gains = nn.Linear(network.config.decoder.hidden_size, NUM_SCALES)
-        nn.init.zeros_(gains.weight)
-        nn.init.zeros_(gains.bias)
-        gains.to(network.connector.pos_embed.device)
-        parameters = [*network.parameters(), *gains.parameters()]
-        matrices = [p for p in parameters if p.ndim > 1]
-        vectors = [p for p in parameters if p.ndim <= 1]
+        matrices = [p for p in network.parameters() if p.ndim > 1]
+        vectors = [p for p in network.parameters() if p.ndim <= 1]
         groups = [
             {"params": matrices, "weight_decay": weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
         return cls(
             network=network,
-            gains=gains,
-            optimiser=torch.optim.AdamW(groups, betas=(0.9, 0.95)),
+            optimiser=torch.optim.AdamW(groups, betas=(0.9, 0.98)),
             average={name: p.detach().clone() for name, p in network.named_parameters()},
         )
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield everything that is trained, by name."""
-        yield from self.network.named_parameters()
-        yield from self.gains.named_parameters(prefix="gains")
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Return everything that is trained."""
-        return [parameter for _, parameter in self.named_parameters()]
 
     def update_average(self, decay: float) -> None:
         """Move the average towards the weights."""
@@ -109,11 +90,12 @@ class Store:
             beside.replace(self.folder / STATE_NAME)
         except (OSError, SafetensorError) as error:
             raise StorageError(f"cannot write a state to {self.folder}: {error}") from error
-        save_checkpoint(self.averaged(state), self.folder / MODEL_NAME)
+        network = self.averaged(state)
+        save_checkpoint(network, self.folder / MODEL_NAME, dtype=torch.float16)
 
-    def averaged(self, state: TrainingState) -> AutoGazeNetwork:
+    def averaged(self, state: TrainingState) -> CanvasNetwork:
         """Return a network of the averaged weights."""
-        network = AutoGazeNetwork(state.network.config)
+        network = CanvasNetwork(state.network.config)
         network.load_state_dict({name: x.cpu() for name, x in state.average.items()})
         return network
 
@@ -167,10 +149,9 @@ class Store:
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
     """Return the tensors of a state by name."""
     tensors: dict[str, Tensor] = {}
-    for name, parameter in state.named_parameters():
+    for name, parameter in state.network.named_parameters():
         tensors[f"weight.{name}"] = parameter.detach()
-        if name in state.average:
-            tensors[f"average.{name}"] = state.average[name]
+        tensors[f"average.{name}"] = state.average[name]
         for moment in _MOMENTS:
             if parameter in state.optimiser.state:
                 tensors[f"{moment}.{name}"] = state.optimiser.state[parameter][moment]
@@ -179,9 +160,8 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
 
 def _restore(state: TrainingState, tensors: dict[str, Tensor], path: Path) -> None:
     """Fill a state with tensors."""
-    for name, parameter in state.named_parameters():
-        is_averaged = name in state.average
-        for kind in ("weight", *_MOMENTS, *(("average",) if is_averaged else ())):
+    for name, parameter in state.network.named_parameters():
+        for kind in ("weight", "average", *_MOMENTS):
             found = tensors.get(f"{kind}.{name}")
             if found is None or found.shape != parameter.shape:
                 shape = "nothing" if found is None else str(tuple(found.shape))
@@ -193,13 +173,12 @@ def _restore(state: TrainingState, tensors: dict[str, Tensor], path: Path) -> No
             tensors[f"{kind}.{name}"] = found.to(parameter.device)
         with torch.no_grad():
             parameter.copy_(tensors[f"weight.{name}"])
-        if is_averaged:
-            state.average[name] = tensors[f"average.{name}"]
+        state.average[name] = tensors[f"average.{name}"]
     _restore_moments(state, tensors, state.step)
 
 
 def _restore_moments(state: TrainingState, tensors: dict[str, Tensor], step: int) -> None:
     """Give the optimiser its moments back."""
-    for name, parameter in state.named_parameters():
+    for name, parameter in state.network.named_parameters():
         moments = {moment: tensors[f"{moment}.{name}"] for moment in _MOMENTS}
         state.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **moments}

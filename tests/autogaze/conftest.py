@@ -11,7 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from gazepack.autogaze import AutoGaze, AutoGazeConfig, AutoGazeNetwork, fresh_network
+from gazepack.autogaze import (
+    AutoGaze,
+    AutoGazeConfig,
+    AutoGazeNetwork,
+    CanvasNetwork,
+    fresh_canvas_network,
+    fresh_network,
+)
 from gazepack.autogaze.weights import load_checkpoint
 from gazepack.geometry import TILE_TOKENS
 
@@ -109,3 +116,36 @@ def tiny_config(tiny: Recording) -> AutoGazeConfig:
 @pytest.fixture(scope="session")
 def tiny_network(tiny_config: AutoGazeConfig) -> AutoGazeNetwork:
     return fresh_network(tiny_config, seed=3)
+
+
+@pytest.fixture(scope="session")
+def canvas_config() -> AutoGazeConfig:
+    """What is trained here, 16 wide."""
+    values = AutoGazeConfig.default().model_dump()
+    model = values["gaze_model_config"]
+    model["vision_model_config"] |= {"hidden_dim": 16, "out_dim": 16}
+    model["connector_config"]["hidden_dim"] = 16
+    model["gaze_decoder_config"] |= {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+    }
+    return AutoGazeConfig.model_validate(values)
+
+
+@pytest.fixture(scope="session")
+def canvas_network(canvas_config: AutoGazeConfig) -> CanvasNetwork:
+    """An untrained network whose heads have something to say, so that all of it shows in the choices."""
+    network = fresh_canvas_network(canvas_config, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        network.gaze_decoder.lm_head.weight.normal_(0, 0.3, generator=generator)
+        network.gaze_decoder.task_loss_prediction_head.weight.normal_(0, 0.3, generator=generator)
+        network.open_weight.copy_(torch.tensor([0.8, 0.9, 1.0, 1.1]))
+        network.loss_bias.normal_(0, 0.3, generator=generator)
+    return network.requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def canvas_model(canvas_network: CanvasNetwork) -> AutoGaze:
+    return AutoGaze(canvas_network)

@@ -7,10 +7,11 @@ from gazepack.errors import CheckpointError
 
 
 def test_a_published_file_is_read(tiny):
-    """Its sizes are taken over, and it is decoded at published positions."""
+    """Its sizes are taken over; it remembers tokens and is decoded at published positions."""
     config = AutoGazeConfig.from_json((tiny.folder / "config.json").read_bytes())
     assert (config.decoder.hidden_size, config.decoder.num_multi_token_pred) == (32, 4)
     assert (config.decode_positions, config.loss_unit) == ("published", "none")
+    assert config.memory == "tokens"
 
 
 def test_a_file_reads_back_as_it_was_written():
@@ -18,6 +19,7 @@ def test_a_file_reads_back_as_it_was_written():
     config = AutoGazeConfig.default()
     assert AutoGazeConfig.from_json(config.to_json()) == config
     assert (config.decode_positions, config.loss_unit) == ("contiguous", "negative_psnr")
+    assert config.memory == "canvas"
 
 
 def test_keys_of_the_published_training_code_are_ignored():
@@ -31,6 +33,7 @@ def test_keys_of_the_published_training_code_are_ignored():
     [
         ({"scales": "112+224"}, r"scales: .*'112\+224'"),
         ({"decode_positions": "frozen"}, "decode_positions: .*'frozen'"),
+        ({"memory": "disk"}, "memory: .*'disk'"),
         ({"gaze_model_config": {"input_img_size": 448}}, "input_img_size: .*'448'"),
         ({"gaze_model_config": {"connector_config": {"hidden_dim": 64}}}, "must be equal"),
         (

@@ -24,7 +24,7 @@ def as_bytes(gaze):
 @pytest.fixture(scope="module")
 def full_size():
     """An untrained model of the published size."""
-    return AutoGaze(fresh_network(AutoGazeConfig.default(), seed=0))
+    return AutoGaze(fresh_network(AutoGazeConfig(), seed=0))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gazepack.autogaze import AutoGazeNetwork, CanvasNetwork
 from gazepack.autogaze.weights import load_checkpoint, save_checkpoint
 from gazepack.errors import CheckpointError, StorageError
 
@@ -35,6 +37,7 @@ def test_a_folder_and_its_file_load_alike(checkpoint):
     second = load_checkpoint(str(checkpoint / "model.safetensors"))
     assert first.sha256 == second.sha256
     assert first.sha256 == hashlib.sha256(first.path.read_bytes()).hexdigest()
+    assert isinstance(first.network, AutoGazeNetwork)
     stored = load_file(first.path)[LM_HEAD]
     assert torch.equal(first.network.gaze_decoder.lm_head.weight, stored)
 
@@ -50,6 +53,30 @@ def test_a_saved_network_loads_back(tiny_network, tmp_path):
     again = save_checkpoint(loaded.network, tmp_path / "b")
     assert again.read_bytes() == path.read_bytes()
     assert sorted(p.name for p in path.parent.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_network_with_a_canvas_loads_back(canvas_network, tmp_path, dtype):
+    """Its memory is read from its config, its weights come back as rounded to the file's dtype."""
+    path = save_checkpoint(canvas_network, tmp_path / "a", dtype=dtype)
+    assert json.loads((tmp_path / "a/config.json").read_text())["memory"] == "canvas"
+    assert {tensor.dtype for tensor in load_file(path).values()} == {dtype}
+    network = load_checkpoint(tmp_path / "a").network
+    assert isinstance(network, CanvasNetwork)
+    assert network.config == canvas_network.config
+    for name, tensor in canvas_network.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor.to(dtype).float())
+    again = save_checkpoint(network, tmp_path / "b", dtype=dtype)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_weights_of_another_memory_are_refused(canvas_network, tmp_path):
+    """A config that speaks of tokens does not fit weights that speak of a canvas."""
+    save_checkpoint(canvas_network, tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "memory": "tokens"}))
+    with pytest.raises(CheckpointError, match=r"tensor gazing_model\.vision_model\..* is missing"):
+        load_checkpoint(tmp_path)
 
 
 def test_saving_into_a_file_is_refused(tiny_network, tmp_path):
@@ -146,6 +173,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 def test_an_unreachable_hub_is_one_line(tmp_path):
     """Without network a hub name fails with the reason and the remedy, and no traceback."""
     code = """
+from gazepack.autogaze import AutoGazeNetwork, CanvasNetwork
 from gazepack.autogaze.weights import load_checkpoint
 from gazepack.errors import CheckpointError
 try:

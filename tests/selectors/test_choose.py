@@ -1,6 +1,6 @@
 """One loop for every selector: the bound, the painting, the order, and independence of the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gazepack.geometry import TILE_TOKENS, Grid
-from gazepack.patches import from_patches, repaint, to_patches
+from gazepack.patches import from_patches, repaint, split_tiles, to_patches
 from gazepack.selectors import (
     All,
     ClipBatch,
     Difference,
     Greedy,
+    Listed,
     Proposal,
     Random,
     Selection,
@@ -291,9 +292,9 @@ class Fixed:
         """Return nothing of interest."""
         return {}
 
-    def propose(self, clips: ClipBatch) -> list[list[Proposal]]:
+    def begin(self, clips: ClipBatch) -> Listed:
         """Propose the given choices."""
-        return [[self.proposal] * num for num in clips.num_frames]
+        return Listed(proposals=[[self.proposal] * num for num in clips.num_frames])
 
 
 def test_a_proposal_is_taken_whole(make_clips: Callable[..., ClipBatch]) -> None:
@@ -319,8 +320,75 @@ def test_ordered_selectors_stop_at_the_bound(make_clips: Callable[..., ClipBatch
     """`random` without a ratio takes its order one by one and stops as soon as the bound holds."""
     clips = make_clips(SMALL, (1,))
     [selection] = choose(Random(), clips, min_psnr=25)
-    [[proposal]] = Random().propose(clips)
+    [[proposal]] = Random().begin(clips).proposals
     num = len(selection.frame)
     assert proposal.choices[:num].tolist() == choices_of(selection, SMALL)[0]
     one_less = choose(Fixed(proposal.choices[: num - 1].tolist()), clips)[0]
     assert one_less.psnr_T[0] < 25 <= selection.psnr_T[0]
+
+
+class Witness:
+    """Random's order, taken one by one; what it is shown is kept."""
+
+    name = "random"
+
+    def __init__(self, *, stops_at_bound: bool) -> None:
+        self.stops_at_bound = stops_at_bound
+        self.shown: dict[tuple[int, int], Tensor] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """Return nothing of interest."""
+        return {}
+
+    def begin(self, clips: ClipBatch) -> "Witness":
+        """Draw the orders."""
+        self.listed = Random().begin(clips)
+        return self
+
+    def propose(
+        self, number: int, *, rows: Sequence[int], canvas_BG3SS: Tensor
+    ) -> Sequence[Proposal]:
+        """Remember the canvases, and propose."""
+        for row, canvas_G3SS in zip(rows, canvas_BG3SS, strict=True):
+            self.shown[row, number] = canvas_G3SS.clone()
+        return self.listed.propose(number, rows=rows, canvas_BG3SS=canvas_BG3SS)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_proposer_sees_the_painting_so_far(
+    num_threads: int, make_clips: Callable[..., ClipBatch]
+) -> None:
+    """It is asked for each frame of each clip once, with the tiles of what a reader has painted by then."""
+    grid = Grid(rows=1, cols=2, patch_size=4)
+    clips = make_clips(grid, (3, 1, 2))
+    witness = Witness(stops_at_bound=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        selections = choose(witness, clips, min_psnr=26)
+    finally:
+        torch.set_num_threads(before)
+    assert {(b, t) for b, num in enumerate((3, 1, 2)) for t in range(num)} == witness.shown.keys()
+    for clip, selection in enumerate(selections):
+        painted = repainted(selection, clips, clip)
+        canvases = torch.cat((torch.full_like(painted[:1], 128), painted[:-1]))
+        for t, expected in enumerate(split_tiles(canvases, grid)):
+            assert torch.equal(expected, witness.shown[clip, t])
+
+
+def test_a_frame_that_meets_the_bound_is_not_asked_about(
+    make_clips: Callable[..., ClipBatch],
+) -> None:
+    """With choices that end at the bound, still frames are not proposed for; otherwise every frame is."""
+    clips = make_clips(SMALL, (3, 3))
+    clips.frames_BT3HW[0, 1:] = clips.frames_BT3HW[0, :1]
+    stopping, taking = Witness(stops_at_bound=True), Witness(stops_at_bound=False)
+    [still, moving] = choose(stopping, clips, min_psnr=28)
+    assert {(0, 0), (1, 0), (1, 1), (1, 2)} == stopping.shown.keys()
+    assert still.tokens_T[1:].tolist() == [0, 0]
+    assert moving.tokens_T.min() > 0
+    choose(taking, clips, min_psnr=28)
+    assert len(taking.shown) == 6
+    unbound = Witness(stops_at_bound=True)
+    choose(unbound, clips)
+    assert len(unbound.shown) == 6

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gazepack.autogaze import AutoGazeNetwork, load_checkpoint, save_checkpoint
+from gazepack.autogaze import (
+    AutoGazeConfig,
+    AutoGazeNetwork,
+    fresh_canvas_network,
+    load_checkpoint,
+    save_checkpoint,
+)
 from gazepack.errors import CheckpointError, UsageError
 from gazepack.selectors import All, Difference, Gazing, Greedy, Random, SelectorSettings, build
 
@@ -16,6 +22,14 @@ TINY = Path(__file__).parent.parent / "data" / "autogaze-tiny"
 def test_the_default_is_greedy_at_30_db() -> None:
     """With nothing said, frames are chosen greedily to 30 dB."""
     assert SelectorSettings(name="greedy", min_psnr=30.0) == SelectorSettings()
+
+
+def test_the_network_in_the_package_knows_where_to_stop() -> None:
+    """`autogaze` without a model is bound to 30 dB, unless something else ends a frame."""
+    assert SelectorSettings(name="autogaze").min_psnr == 30.0
+    assert SelectorSettings(name="autogaze", min_psnr=26).min_psnr == 26.0
+    assert SelectorSettings(name="autogaze", gazing_ratio=0.1).min_psnr is None
+    assert SelectorSettings(name="autogaze", loss_threshold=-28).min_psnr is None
 
 
 def test_settings_come_back_from_json() -> None:
@@ -45,10 +59,6 @@ def test_settings_come_back_from_json() -> None:
         ({"name": "random", "gazing_ratio": 0.1, "seed": -1}, r"seed -1 is below 0"),
         ({"name": "best"}, r"'autogaze', 'greedy', 'difference', 'random' or 'all'"),
         ({"ratio": 0.1}, r"Extra inputs"),
-        (
-            {"name": "autogaze", "gazing_ratio": 0.1},
-            r"autogaze needs a model; .*nvidia/AutoGaze.*greedy",
-        ),
         (
             {"name": "autogaze", "model": "m"},
             r"autogaze does not know where to stop; give a gazing",
@@ -115,6 +125,44 @@ def test_build_without_a_checkpoint(tmp_path: Path) -> None:
     settings = SelectorSettings(name="autogaze", model=str(tmp_path), gazing_ratio=0.1)
     with pytest.raises(CheckpointError, match=r"no model\.safetensors in"):
         build(settings, device="cpu")
+
+
+@pytest.fixture
+def canvas_model(canvas_config: AutoGazeConfig, tmp_path: Path) -> Path:
+    """The folder of a tiny network that is shown the canvas and predicts dB."""
+    return save_checkpoint(fresh_canvas_network(canvas_config, seed=0), tmp_path / "model").parent
+
+
+def test_without_a_model_the_package_has_one(
+    canvas_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The selector gazes with the weights in the package, to the bound."""
+    monkeypatch.setattr("gazepack.autogaze.gaze.BUNDLED", canvas_model)
+    bundled = build(SelectorSettings(name="autogaze"), device="cpu")
+    named = build(
+        SelectorSettings(name="autogaze", model=str(canvas_model), min_psnr=30), device="cpu"
+    )
+    assert bundled.stops_at_bound
+    assert named.settings() == bundled.settings()
+
+
+def test_a_package_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the package lost its weights, that is said, not a traceback."""
+    monkeypatch.setattr("gazepack.autogaze.gaze.BUNDLED", tmp_path / "bundled")
+    with pytest.raises(CheckpointError, match="bundled"):
+        build(SelectorSettings(name="autogaze"), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "end", [{"min_psnr": 28}, {"loss_threshold": -25, "min_psnr": 28}, {"gazing_ratio": [0.2, 0.1]}]
+)
+def test_the_account_of_a_gaze_gives_it_again(canvas_model: Path, end: dict[str, Any]) -> None:
+    """Settings made from what a selector says of itself, with the bound, build an equal selector."""
+    values = {"name": "autogaze", "model": str(canvas_model), **end}
+    first = build(SelectorSettings.model_validate(values), device="cpu")
+    known = {k: v for k, v in first.settings().items() if k in SelectorSettings.model_fields}
+    again = SelectorSettings.model_validate({**values, **known})
+    assert first.settings() == build(again, device="cpu").settings()
 
 
 def test_a_model_that_predicts_db_takes_its_threshold_from_the_bound(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from gazepack.autogaze import AutoGazeConfig, AutoGazeNetwork, fresh_network
+from gazepack.autogaze import AutoGazeConfig, CanvasNetwork, fresh_canvas_network
 from gazepack.training.clips import Video
 from gazepack.video import write_video
 from gazepack.video.scenes import objects, pan
@@ -15,28 +15,27 @@ from gazepack.video.scenes import objects, pan
 
 @pytest.fixture(scope="session")
 def config() -> AutoGazeConfig:
-    """A network of 30 thousand weights that decodes as the large ones do."""
+    """A network of 80 thousand weights that decodes as the large ones do."""
     values = AutoGazeConfig.default().model_dump()
     model = values["gaze_model_config"]
     model["vision_model_config"] |= {"hidden_dim": 16, "out_dim": 16}
-    model["vision_model_config"]["trunk_spatial_kernel_size"] = 1
     model["connector_config"]["hidden_dim"] = 16
     model["gaze_decoder_config"] |= {
         "hidden_size": 16,
         "intermediate_size": 24,
         "num_attention_heads": 2,
-        "num_hidden_layers": 2,
     }
     return AutoGazeConfig.model_validate(values)
 
 
 @pytest.fixture
-def network(config: AutoGazeConfig) -> AutoGazeNetwork:
-    """A tiny network, untrained but with choices that differ."""
-    network = fresh_network(config, seed=1)
+def network(config: AutoGazeConfig) -> CanvasNetwork:
+    """A tiny network, untrained but with heads that have something to say."""
+    network = fresh_canvas_network(config, seed=1)
+    generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for parameter in network.gaze_decoder.parameters():
-            parameter.mul_(3)
+        network.gaze_decoder.lm_head.weight.normal_(0, 0.3, generator=generator)
+        network.gaze_decoder.task_loss_prediction_head.weight.normal_(0, 0.3, generator=generator)
     return network
 
 

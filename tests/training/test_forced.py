@@ -1,110 +1,139 @@
-"""Training reads the network where decoding does."""
+"""Training asks the network what decoding asks, and more."""
+
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from gazepack.autogaze import AutoGazeNetwork
+from gazepack.autogaze import CanvasNetwork
 from gazepack.autogaze.config import END
-from gazepack.autogaze.pixels import normalise
-from gazepack.training.forced import (
-    gain_loss,
-    hidden_states,
-    lay_out,
-    next_token_loss,
-)
+from gazepack.training.forced import Lessons, lesson_loss, prefixes
 from gazepack.training.labels import Labels, label_clips
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def labels(frames_BT3SS: torch.Tensor) -> Labels:
-    """Labels of the clips, of some 5 to 40 tokens a frame."""
-    return label_clips(frames_BT3SS, min_psnr_B=[27.0, 24.0], max_tokens=24)
+    """Labels of the clips, of some 5 to 20 tokens a frame."""
+    return label_clips(frames_BT3SS, min_psnr_B=[27.0, 20.0], max_tokens=14, beyond=7)
 
 
-def test_answers_are_those_of_the_whole_clip(
-    network: AutoGazeNetwork, frames_BT3SS: torch.Tensor, labels: Labels
-) -> None:
-    """What is read after each step's tokens is what `AutoGazeNetwork.forward` says of the next slots."""
-    ids_BTN = torch.from_numpy(labels.ids_BTN)
-    room = ids_BTN.shape[2]
-    kept_BT1 = torch.from_numpy(labels.kept_BT)[..., None]
-    fed_BTN = torch.where(torch.arange(room) < kept_BT1, ids_BTN, END)
-    forced = network(normalise(frames_BT3SS), fed_BTN)
-    layout = lay_out(labels.kept_BT, room=room)
-    hidden = hidden_states(network, frames_BT3SS, ids_BTN, layout)
-    logits_QKV, loss_QK = network.gaze_decoder.heads(hidden.answers_QD)
-    compared = 0
-    for q, (b, t, j) in enumerate(
-        zip(layout.clip_Q.tolist(), layout.frame_Q.tolist(), layout.fed_Q.tolist(), strict=True)
-    ):
-        if j % 10 == 0:
-            num = min(10, int(labels.kept_BT[b, t]) - j)
-            at = slice(j, j + num)
-            torch.testing.assert_close(
-                logits_QKV[q, range(num), :], forced.logits[b, t, at], atol=1e-4, rtol=1e-4
-            )
-            torch.testing.assert_close(
-                loss_QK[q, :num], forced.loss_before[b, t, at], atol=1e-4, rtol=1e-4
-            )
-            compared += num
-    assert compared == labels.kept_BT.sum()
+@pytest.fixture
+def lessons(frames_BT3SS: torch.Tensor, labels: Labels) -> Lessons:
+    """A lesson of each of the six frames."""
+    return Lessons.of(frames_BT3SS, labels, device=CPU)
 
 
-def test_the_loss_is_the_mean_over_slots(
-    network: AutoGazeNetwork, frames_BT3SS: torch.Tensor, labels: Labels
-) -> None:
-    """Without spread, the loss is the weighted mean of minus log p of the listed id, slot by slot."""
-    layout = lay_out(labels.kept_BT, room=labels.ids_BTN.shape[2])
-    ids_BTN = torch.from_numpy(labels.ids_BTN)
-    hidden = hidden_states(network, frames_BT3SS, ids_BTN, layout)
-    found = next_token_loss(network, hidden.answers_QD, layout, labels, spread=0)
-    logits_QKV, loss_QK = network.gaze_decoder.heads(hidden.answers_QD)
-    choice = decibel = weights = 0.0
-    for q in range(len(logits_QKV)):
-        b, t, j = (int(x[q]) for x in (layout.clip_Q, layout.frame_Q, layout.fed_Q))
-        listed = [x for x in labels.ids_BTN[b, t].tolist() if x != END]
-        for slot, wanted in enumerate(listed[j : j + 10]):
-            free = [x for x in range(END) if x not in listed[:j]]
-            logp = logits_QKV[q, slot, free].log_softmax(0)[free.index(wanted)]
-            weight = 5.0 if j % 10 == 0 else 1.0
-            choice -= weight * float(logp.detach())
-            apart = float(loss_QK[q, slot].detach()) - labels.loss_BTN[b, t, j + slot]
-            decibel += weight * abs(apart)
-            weights += weight
+def huber(x: float, beta: float) -> float:
+    """Half the square near zero, the distance less a constant beyond."""
+    return 0.5 * x * x / beta if abs(x) < beta else abs(x) - 0.5 * beta
+
+
+def test_a_lesson_is_a_frame(lessons: Lessons, frames_BT3SS: torch.Tensor, labels: Labels) -> None:
+    """Frames follow clip by clip, each beside its canvas, list and truth."""
+    for b in range(2):
+        for t in range(3):
+            n = 3 * b + t
+            assert torch.equal(lessons.frames_N3SS[n], frames_BT3SS[b, t])
+            assert torch.equal(lessons.canvas_N3SS[n], labels.canvas_BT3SS[b, t])
+            assert int(lessons.kept_N[n]) == labels.kept_BT[b, t]
+            for found, expected in (
+                (lessons.ids_NW, labels.ids_BTN),
+                (lessons.loss_NW, labels.loss_BTN),
+                (lessons.gains_NI, labels.gains_BTI),
+                (lessons.log_errors_NEH, labels.log_errors_BTEH),
+            ):
+                np.testing.assert_array_equal(found[n].numpy(), expected[b, t])
+
+
+def test_prefixes_are_what_was_painted() -> None:
+    """Before the first token nothing is; each token stays; the end paints nothing."""
+    found = prefixes(torch.tensor([[7, 0, END], [264, 7, 3]]))
+    expected = [[[], [7], [0, 7], [0, 7]], [[], [264], [7, 264], [3, 7, 264]]]
+    assert found.shape == (2, 4, 266)
+    for n in range(2):
+        for p in range(4):
+            assert found[n, p].nonzero()[:, 0].tolist() == expected[n][p]
+
+
+@pytest.mark.parametrize("spread", [0.0, 2.5])
+def test_the_loss_is_what_it_says(network: CanvasNetwork, lessons: Lessons, spread: float) -> None:
+    """Lesson by lesson, question by question, slot by slot, it is the weighted mean of the errors."""
+    with torch.no_grad():
+        found = lesson_loss(network, lessons, spread=spread)
+        look = network.look(lessons.frames_N3SS, lessons.canvas_N3SS)
+        asked = int(lessons.kept_N.max())
+        corrections, loss_corrections = network(look, lessons.ids_NW[:, :asked])
+        choice = decibel = hubers = weights = 0.0
+        for n in range(len(lessons.ids_NW)):
+            listed = [x for x in lessons.ids_NW[n].tolist() if x != END]
+            one = look.rows(torch.tensor([n]))
+            appeals, shown = [], []
+            for j in range(len(listed)):
+                taken_1V = torch.zeros(1, 266, dtype=torch.bool)
+                taken_1V[0, listed[:j]] = True
+                appeals.append(network.appeal(one, taken_1V)[0])
+                shown.append(float(network.loss_shown(one, taken_1V)[0]))
+            for j in range(int(lessons.kept_N[n]) + 1):
+                free = [x for x in range(END) if x not in listed[:j]]
+                ahead = listed[j : j + 20]
+                for slot in range(min(10, len(listed) - j)):
+                    logits = corrections[n, j, slot, :END] + appeals[j + slot]
+                    logp = dict(zip(free, logits[free].log_softmax(0).tolist(), strict=True))
+                    near = [
+                        math.exp(-abs(w - slot) / spread) if spread else float(w == slot)
+                        for w in range(len(ahead))
+                    ]
+                    said = shown[j + slot] + float(loss_corrections[n, j, slot])
+                    apart = said - float(lessons.loss_NW[n, j + slot])
+                    weight = 5.0 if j % 10 == 0 else 1.0
+                    cross = sum(p * logp[x] for p, x in zip(near, ahead, strict=True))
+                    choice -= weight * cross / sum(near)
+                    decibel += weight * abs(apart)
+                    hubers += weight * huber(apart, 1.0)
+                    weights += weight
+    gains = (look.appeal_NIL[..., 0] - (lessons.gains_NI / 2 - 1)).flatten().tolist()
+    errors = (look.log_errors_NEH - lessons.log_errors_NEH).flatten().tolist()
+    gain, error = np.mean([huber(x, 0.5) for x in gains]), np.mean([huber(x, 1.0) for x in errors])
     assert float(found.choice) == pytest.approx(choice / weights, rel=1e-4)
     assert float(found.decibel) == pytest.approx(decibel / weights, rel=1e-4)
+    assert float(found.gain) == pytest.approx(gain, rel=1e-4)
+    assert float(found.error) == pytest.approx(error, rel=1e-4)
+    total = (choice + 0.1 * hubers) / weights + gain + 0.3 * error
+    assert float(found.total) == pytest.approx(total, rel=1e-4)
+    assert found.numbers().keys() == {"choice", "decibel", "gain", "error"}
 
 
-def test_a_spread_target_is_harder_to_hit_than_it_looks(
-    network: AutoGazeNetwork, frames_BT3SS: torch.Tensor, labels: Labels
-) -> None:
-    """Spreading changes the target of the choices and leaves the predicted losses alone."""
-    layout = lay_out(labels.kept_BT, room=labels.ids_BTN.shape[2])
-    hidden = hidden_states(network, frames_BT3SS, torch.from_numpy(labels.ids_BTN), layout)
-    sharp, wide = (
-        next_token_loss(network, hidden.answers_QD, layout, labels, spread=spread)
-        for spread in (0.0, 4.0)
+def test_the_truth_teaches_nothing_about_readings(network: CanvasNetwork, lessons: Lessons) -> None:
+    """A network told its own readings as the truth is not corrected by them."""
+    with torch.no_grad():
+        look = network.look(lessons.frames_N3SS, lessons.canvas_N3SS)
+        gains_NI = 2 * (look.appeal_NIL[..., 0] + 1)
+        known = replace(lessons, gains_NI=gains_NI, log_errors_NEH=look.log_errors_NEH)
+        found = lesson_loss(network, known, spread=1.0)
+    assert float(found.gain) == pytest.approx(0, abs=1e-9)
+    assert float(found.error) == pytest.approx(0, abs=1e-9)
+    assert float(found.choice) > 1
+
+
+def test_what_lies_behind_a_list_does_not_count(network: CanvasNetwork, lessons: Lessons) -> None:
+    """More room behind the lists changes nothing."""
+    wider = replace(
+        lessons,
+        ids_NW=torch.nn.functional.pad(lessons.ids_NW, (0, 9), value=END),
+        loss_NW=torch.nn.functional.pad(lessons.loss_NW, (0, 9), value=-3.0),
     )
-    assert float(sharp.choice) != float(wide.choice)
-    assert float(sharp.decibel) == float(wide.decibel)
+    with torch.no_grad():
+        a, b = (lesson_loss(network, x, spread=1.0) for x in (lessons, wider))
+    assert float(a.total) == pytest.approx(float(b.total), rel=1e-6)
 
 
-def test_cells_are_asked_for_the_patches_around_them(
-    network: AutoGazeNetwork, frames_BT3SS: torch.Tensor, labels: Labels
-) -> None:
-    """A reader that says nothing is off by the mean square of the scaled gains."""
-    layout = lay_out(labels.kept_BT, room=labels.ids_BTN.shape[2])
-    hidden = hidden_states(network, frames_BT3SS, torch.from_numpy(labels.ids_BTN), layout)
-    mute = nn.Linear(16, 4)
-    nn.init.zeros_(mute.weight)
-    nn.init.zeros_(mute.bias)
-    expected = []
-    for cell in range(196):
-        row, col = divmod(cell, 14)
-        for start, side in ((0, 2), (4, 4), (20, 7), (69, 14)):
-            patch = start + (row * side // 14) * side + col * side // 14
-            expected.append((labels.gains_BTI[:, :, patch] / 4 - 1) ** 2)
-    found = gain_loss(mute, hidden, labels).detach()
-    assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+def test_every_weight_learns(network: CanvasNetwork, lessons: Lessons) -> None:
+    """No weight is left without a gradient."""
+    lesson_loss(network, lessons, spread=1.0).total.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.abs().sum() > 0), name

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from gazepack.autogaze import AutoGazeConfig, fresh_network
+from gazepack.autogaze import AutoGazeConfig, fresh_canvas_network
 from gazepack.errors import DivergedError, UsageError
 from gazepack.training import batches as batches_module
+from gazepack.training.batches import BatchMaker
 from gazepack.training.clips import Video
 from gazepack.training.loop import RunSettings
-from gazepack.training.ntp import NtpSettings, pretrain
+from gazepack.training.ntp import NtpSettings, ntp_loss, pretrain
 from gazepack.training.store import STATE_NAME, Store, TrainingState
 
 CPU = torch.device("cpu")
@@ -19,7 +20,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of few tokens, so that a step takes no time."""
+    """Batches of few tokens from few windows, so that a step takes no time."""
+    monkeypatch.setattr(batches_module, "LANES", 2)
     small = {"lengths": (2,), "max_tokens": 8}
     original = batches_module.BatchSettings
 
@@ -33,7 +35,7 @@ def run(
     config: AutoGazeConfig, videos: list[Video], folder: Path, settings: NtpSettings, *, stop: int
 ) -> TrainingState:
     """Train until the end, or until the report of a step interrupts."""
-    state = TrainingState.fresh(fresh_network(config, seed=0), weight_decay=0.01)
+    state = TrainingState.fresh(fresh_canvas_network(config, seed=0), weight_decay=0.01)
     store = Store(folder, settings=settings.model_dump())
     store.load(state)
 
@@ -69,21 +71,32 @@ def test_an_interrupted_run_goes_on_to_the_bit(
 
 
 def test_it_learns(config: AutoGazeConfig, videos: list[Video], tmp_path: Path) -> None:
-    """After thirty steps the choices are likelier and the gains of cells better known."""
-    settings = NtpSettings(steps=30, frames_per_step=4, learning_rate=1e-2, warmup_steps=5)
+    """After twenty steps the choices are likelier, and gains, errors and losses better known."""
+    settings = NtpSettings(steps=20, frames_per_step=4, learning_rate=1e-2, warmup_steps=5)
     run(config, videos, tmp_path, settings, stop=0)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["choice"] < lines[0]["choice"] - 0.2
-    assert lines[-1]["gain"] < lines[0]["gain"]
+    for name in ("choice", "decibel", "gain", "error"):
+        assert lines[-1][name] < lines[0][name] - 0.02, name
 
 
-def test_a_divided_batch_counts_as_one(
-    config: AutoGazeConfig, videos: list[Video], tmp_path: Path
+def test_a_divided_step_is_the_mean_of_its_batches(
+    config: AutoGazeConfig,
+    videos: list[Video],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A step of two batches takes the next two batches of the stream."""
-    settings = NtpSettings(steps=1, frames_per_step=4, accumulate=2)
+    """A step of two batches takes the next two of the stream, and their mean gradient."""
+    monkeypatch.setattr("gazepack.training.loop.REPORT_STEPS", 1)
+    settings = NtpSettings(steps=2, frames_per_step=4, accumulate=2)
     assert settings.batches.frames_per_batch == 2
-    assert run(config, videos, tmp_path, settings, stop=0).step == 1
+    state = run(config, videos, tmp_path, settings, stop=1)
+    slow = TrainingState.fresh(fresh_canvas_network(config, seed=0), weight_decay=0.01)
+    maker = BatchMaker(videos, settings.batches)
+    losses = [ntp_loss(slow, maker(n), spread=4.0, device=CPU)[0] for n in range(2)]
+    torch.stack(losses).mean().backward()
+    torch.nn.utils.clip_grad_norm_(slow.network.parameters(), 1.0)
+    for a, b in zip(state.network.parameters(), slow.network.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(
@@ -92,7 +105,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     """The batch is named, and the last good checkpoint stands."""
     monkeypatch.setattr("gazepack.training.loop.SAVE_STEPS", 1)
     settings = NtpSettings(steps=9, frames_per_step=2)
-    state = TrainingState.fresh(fresh_network(config, seed=0), weight_decay=0.01)
+    state = TrainingState.fresh(fresh_canvas_network(config, seed=0), weight_decay=0.01)
     store = Store(tmp_path, settings=settings.model_dump())
     monkeypatch.setattr("gazepack.training.loop.REPORT_STEPS", 2)
 
@@ -102,7 +115,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     with pytest.raises(DivergedError, match=r"batch 2 is not a number; the last checkpoint"):
         pretrain(state, videos, settings, store=store, report=poison, device=CPU, num_workers=0)
     assert (tmp_path / STATE_NAME).is_file()
-    good = TrainingState.fresh(fresh_network(config, seed=5), weight_decay=0.01)
+    good = TrainingState.fresh(fresh_canvas_network(config, seed=5), weight_decay=0.01)
     assert store.load(good)
 
 
@@ -136,7 +149,7 @@ def test_refused(values: dict[str, float], message: str) -> None:
 
 def test_the_schedule(config: AutoGazeConfig) -> None:
     """The rate rises over the warm-up and falls to a fiftieth; minutes count like steps."""
-    state = TrainingState.fresh(fresh_network(config, seed=0), weight_decay=0.01)
+    state = TrainingState.fresh(fresh_canvas_network(config, seed=0), weight_decay=0.01)
     settings = NtpSettings(minutes=2, learning_rate=1.0, warmup_steps=10)
     assert settings.rate(state) == pytest.approx(0.1)
     state.step, state.seconds = 100, 60
