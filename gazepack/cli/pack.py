@@ -12,6 +12,7 @@ from gazepack.cli.running import Command, Where, running_options
 from gazepack.errors import UsageError
 
 _PLACES = {
+    "preset": "preset",
     "fps": "sampling.fps",
     "num_frames": "sampling.num_frames",
     "start": "start_seconds",
@@ -32,8 +33,11 @@ _PLACES = {
     "samples_per_shard": "shards.samples_per_shard",
     "shard_size": "shards.shard_size",
     "max_sample_tokens": "shards.max_sample_tokens",
+    "split_seconds": "shards.split_seconds",
 }
 """Where each option stands in the settings, and in a --config file."""
+SETTINGS = tuple(_PLACES)
+"""The names of the options that decide the bytes."""
 
 
 class Ratios(click.ParamType[float | list[float]]):
@@ -53,6 +57,11 @@ class Ratios(click.ParamType[float | list[float]]):
 
 
 _OPTIONS = (
+    click.option(
+        "--preset",
+        metavar="NAME",
+        help="Settings of a model, such as siglip2-base-p16-224 or qwen2.5-vl; other options go first.",
+    ),
     click.option(
         "--fps", type=float, help="Frames per second of video time.  [default: every frame]"
     ),
@@ -76,7 +85,7 @@ _OPTIONS = (
         type=click.Choice(("autogaze", "greedy", "difference", "random", "all")),
         help="Who chooses the patches.  [default: greedy]",
     ),
-    click.option("--model", metavar="PATH|HUB_ID", help="Checkpoint of autogaze."),
+    click.option("--model", metavar="PATH|URI|HUB_ID", help="Checkpoint of autogaze."),
     click.option(
         "--gazing-ratio",
         type=Ratios(),
@@ -119,6 +128,11 @@ _OPTIONS = (
         help="Where a long video goes on in a further sample.  [default: 65536]",
     ),
     click.option(
+        "--split-seconds",
+        metavar="SECONDS|never",
+        help="Longer videos are shared out among workers in parts of about this length.  [default: 600]",
+    ),
+    click.option(
         "--config",
         type=click.Path(path_type=Path),
         help="TOML or JSON file of these settings; options given here go first.",
@@ -159,22 +173,22 @@ def pack(
     """Pack videos into a dataset of their patches that matter.
 
     SOURCE is a video, a folder, a glob, or a manifest (.csv, .jsonl, .parquet) with a column `path` and, if
-    it likes, `id`, `start`, `end` in seconds and columns of its own. Running the same command again goes on
-    where the last one stopped, and does nothing when all is packed; without SOURCE it goes on with the list of
-    videos that the first run froze.
+    it likes, `id`, `start`, `end` in seconds, `bytes` and columns of its own. Running the same command again
+    goes on where the last one stopped, and does nothing when all is packed; without SOURCE it goes on with the
+    list of videos that the first run froze.
     """
-    from gazepack.jobs import PackSettings, open_run
-    from gazepack.selectors import build
+    from gazepack.jobs import PackSettings, build_selector, open_run
 
     where = Where.of(options)
     settings = PackSettings.parse(merged(config, options))
-    selector = build(settings.selector, device=where.own_device)
-    run = open_run(sources, out, settings=settings, selector=selector)
+    selector = build_selector(settings.selector, device=where.own_device)
+    how = where.decoders()
+    run = open_run(sources, out, settings=settings, selector=selector, how=how)
     return where.run(run, as_json=as_json)
 
 
 def merged(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a configuration file with the given options over them."""
+    """Return the settings of a configuration file with the given options over them, and a preset under both."""
     values: dict[str, Any] = {} if config is None else _read_config(config)
     for option, value in options.items():
         if value is None:
@@ -186,6 +200,10 @@ def merged(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise UsageError(f"{config}: {section!r} is {place!r}, not a table of settings")
         place[name] = value
+    if "preset" in values:
+        from gazepack.encoders import with_preset
+
+        return with_preset(values)
     return values
 
 

@@ -47,13 +47,12 @@ def plan(
     The estimates come with the range in which 90 % of them lie when the sample is drawn again from itself.
     Hours are those of one worker like this machine; they do not hold for other machines.
     """
-    from gazepack.jobs import PackSettings, Resources
+    from gazepack.jobs import PackSettings, Resources, build_selector
     from gazepack.jobs.estimate import estimate
-    from gazepack.selectors import build
 
     settings = PackSettings.parse(merged(config, options))
     device = choose_device(device)
-    selector = build(settings.selector, device=device)
+    selector = build_selector(settings.selector, device=device)
     found = estimate(
         sources,
         settings=settings,

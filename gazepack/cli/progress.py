@@ -16,6 +16,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from gazepack.jobs import Run, VideoDone
+from gazepack.jobs.plan import shares
 
 PLAIN_SECONDS = 10.0
 """How often a line is written when stderr is not a terminal."""
@@ -31,7 +32,7 @@ class Progress:
     def __init__(self, run: Run) -> None:
         listing = run.plan.listing
         offsets = np.asarray(run.plan.starts[:-1], dtype=np.int64)
-        sizes = np.add.reduceat(np.maximum(1, listing["bytes"].to_numpy()), offsets)
+        sizes = np.add.reduceat(np.maximum(1, shares(listing)), offsets)
         pending = np.asarray(run.pending, dtype=np.int64) - run.plan.first
         self._total = run.plan.num_segments(run.pending)
         self._videos = self._failed = self._frames = self._tokens = self._dense = 0

@@ -14,24 +14,39 @@ from gazepack.cli.running import Where, running_options
     )
 )
 @click.argument("uri")
-@click.option("--model", metavar="PATH|HUB_ID", help="The checkpoint it was packed with, if any.")
+@click.option(
+    "--model", metavar="PATH|URI|HUB_ID", help="The checkpoint it was packed with, if any."
+)
 @click.option(
     "--stage",
     type=click.Choice(("open", "decode", "fit", "select", "encode")),
     help="Retry only what failed in this step.",
 )
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    help="Where the videos are now, if not where they were. Name what was packed.",
+)
 @running_options
 @as_json
-def retry(uri: str, model: str | None, stage: str | None, as_json: bool, **options: Any) -> int:
+def retry(
+    uri: str,
+    model: str | None,
+    stage: str | None,
+    sources: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Pack the videos that failed in the dataset at URI again, with its own settings, into new shards.
 
-    Nothing that is there is changed; a video that succeeds is no longer among the failures. The videos are
-    looked for where they were. A run or a retry that is not complete is gone on with first.
+    Nothing that is there is changed; a video that succeeds is no longer among the failures. Of a long video
+    only the parts that failed are packed again. A run or a retry that is not complete is gone on with first.
     """
     from gazepack.jobs.ledger import open_retry
 
     where = Where.of(options)
-    run = open_retry(uri, model=model, device=where.own_device, only=stage)
+    run = open_retry(uri, model=model, device=where.own_device, only=stage, sources=sources)
     if not run.plan.listing.num_rows:
         click.echo("nothing to retry", err=True)
     return where.run(run, as_json=as_json)

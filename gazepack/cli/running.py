@@ -13,7 +13,7 @@ from gazepack.cli.options import SOME_FAILED, Size, print_json
 from gazepack.errors import UsageError
 
 if TYPE_CHECKING:
-    from gazepack.jobs import Resources, Run
+    from gazepack.jobs import DecoderSettings, Meter, Report, Resources, Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -94,6 +94,18 @@ _OPTIONS = (
         help="GPUs of each worker, or a share of one.  [default: 1 with cuda, else 0]",
     ),
     click.option(
+        "--units-per-worker",
+        type=click.IntRange(min=1),
+        default=50,
+        show_default=True,
+        help="Replace a worker after so many shards.",
+    ),
+    click.option(
+        "--worker-memory",
+        type=Size(),
+        help="Replace a worker that holds more than this after a shard.  [default: no limit]",
+    ),
+    click.option(
         "--ray-address",
         metavar="ADDRESS",
         help="Of a Ray cluster that is there, such as auto or ray://head:10001.  [default: an own one]",
@@ -121,6 +133,8 @@ class Where:
     workers: tuple[int, int] | None
     cpus_per_worker: int
     gpus_per_worker: float | None
+    units_per_worker: int
+    worker_memory: int | None
     ray_address: str | None
 
     @classmethod
@@ -138,9 +152,13 @@ class Where:
         from gazepack.cli.info import print_summary
         from gazepack.cli.progress import Progress
         from gazepack.formats import summarise
+        from gazepack.jobs import Tally
 
+        tally = Tally()
         with _terminated_as_interrupted(), Progress(run) as progress:
-            self._pack(run, progress.report)
+            self._pack(run, progress.report, tally)
+        if line := tally.line():
+            click.echo(line, err=True)
         summary, out = summarise(run.directory), run.directory.uri
         if as_json:
             print_json(summary)
@@ -151,14 +169,14 @@ class Where:
             return SOME_FAILED
         return 0
 
-    def _pack(self, run: "Run", report: Any) -> None:
+    def _pack(self, run: "Run", report: "Report", meter: "Meter") -> None:
         """Choose the executor; starting Ray takes longer than packing a shard of short videos."""
         from gazepack.jobs import run_serial
 
         many = len(run.pending) > 1 or self.ray_address is not None
         if (self.executor or ("ray" if many else "serial")) == "serial":
             resources = self._resources(self.own_device, min(4, os.cpu_count() or 1))
-            run_serial(run, resources=resources, report=report)
+            run_serial(run, resources=resources, report=report, meter=meter)
             return
         from gazepack.jobs.executors.cluster import ClusterSettings
         from gazepack.jobs.executors.ray import run_ray
@@ -173,21 +191,29 @@ class Where:
             max_workers=most,
             cpus_per_worker=self.cpus_per_worker,
             gpus_per_worker=gpus,
+            units_per_worker=self.units_per_worker,
+            worker_memory_bytes=self.worker_memory,
         )
         resources = self._resources("cuda" if gpus else "cpu", self.cpus_per_worker)
-        run_ray(run, resources=resources, report=report, settings=cluster)
+        run_ray(run, resources=resources, report=report, meter=meter, settings=cluster)
 
     def _resources(self, device: str, num_decoders: int) -> "Resources":
         """Return what decides the speed of one worker."""
-        from gazepack.jobs import DecoderSettings, Resources
+        from gazepack.jobs import Resources
 
-        decoders = DecoderSettings(
-            num=num_decoders,
+        decoders = self.decoders(num_decoders)
+        return Resources(device=device, batch_size=self.batch_size, decoders=decoders)
+
+    def decoders(self, num: int = min(4, os.cpu_count() or 1)) -> "DecoderSettings":
+        """Return how many videos are decoded side by side, and how hard each is tried."""
+        from gazepack.jobs import DecoderSettings
+
+        return DecoderSettings(
+            num=num,
             timeout_seconds=self.video_timeout,
             memory_bytes=self.video_memory,
             attempts=self.attempts,
         )
-        return Resources(device=device, batch_size=self.batch_size, decoders=decoders)
 
 
 @contextmanager

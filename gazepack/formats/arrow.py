@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from gazepack.errors import DatasetError
-from gazepack.formats.codecs.base import Codec
+from gazepack.formats.codecs.base import Codec, Room
 from gazepack.formats.flatbuffer import Table
 from gazepack.formats.index import Member
 from gazepack.formats.members import (
@@ -137,11 +137,26 @@ class ArrowContainer:
         """Return what writes one Arrow file."""
         return ArrowEncoder(codec)
 
-    def read(self, stored: bytes, *, row: Row, codec: Codec, patch_size: int, place: str) -> Sample:
+    def read(
+        self,
+        stored: bytes,
+        *,
+        row: Row,
+        codec: Codec,
+        patch_size: int,
+        place: str,
+        room: Room | None = None,
+    ) -> Sample:
         """Return the sample of an index row from its record batch."""
         contents = cut_members(stored, row=row, place=place)
         return decode_members(
-            contents, key=row["key"], codec=codec, patch_size=patch_size, place=place, is_npy=False
+            contents,
+            key=row["key"],
+            codec=codec,
+            patch_size=patch_size,
+            place=place,
+            is_npy=False,
+            room=room,
         )
 
     def head(self, storage: Storage, name: str) -> bytes:

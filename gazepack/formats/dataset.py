@@ -15,6 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from gazepack.errors import DatasetError, ProvenanceError, UsageError
+from gazepack.formats.codecs.base import Room
 from gazepack.formats.failures import (
     FAILURES_SCHEMA,
     Failure,
@@ -71,18 +72,14 @@ class DatasetDirectory:
         """
         storage = open_storage(uri)
         if not storage.exists(INFO_NAME):
-            if not storage.is_empty():
+            # looked at twice, as another writer may begin between the two looks
+            if not storage.is_empty() and not storage.exists(INFO_NAME):
                 raise ProvenanceError(
                     f"{uri} is not empty and holds no dataset", remedy="choose an empty place"
                 )
-            storage.write_atomic(INFO_NAME, info.to_json())
+            storage.write_new(INFO_NAME, info.to_json())
         found = cls.open(uri)
-        differences = found.info.differences(info)
-        if differences:
-            raise ProvenanceError(
-                f"{uri} holds a dataset of other settings: {'; '.join(differences)}",
-                remedy="use its settings, or choose another place",
-            )
+        found.info.check_same(info, uri=uri)
         return found
 
     @classmethod
@@ -100,8 +97,7 @@ class DatasetDirectory:
                 f"{uri} is not a gazepack dataset: it has no {INFO_NAME}",
                 remedy="check the address",
             )
-        info = DatasetInfo.from_json(storage.read_bytes(INFO_NAME), place=f"{uri}/{INFO_NAME}")
-        return cls(storage, info)
+        return cls(storage, _read_info(storage))
 
     def shard_name(self, number: int) -> str:
         """Return the name of a shard below the root.
@@ -201,6 +197,7 @@ class DatasetDirectory:
         Raises:
             UsageError: the shard is committed already, two samples have one key, or a sample has
                 another patch size than the dataset.
+            ProvenanceError: another writer has made the place another dataset; nothing becomes visible.
             StorageError: the place cannot be written.
         """
         # 1. the shard
@@ -218,7 +215,8 @@ class DatasetDirectory:
             self._storage.write_atomic(self.failures_name(number), failures_to_bytes(failed))
         else:
             self._storage.remove(self.failures_name(number))
-        # 3. the index: the commit
+        # 3. the index: the commit, unless two writers began at once where the last one wins
+        _read_info(self._storage).check_same(self.info, uri=self.uri)
         facts = ShardFacts(name=name, size=writer.size, sha256=writer.sha256, failures=len(failed))
         self._storage.write_atomic(self.index_name(number), index_to_bytes(writer.rows, facts))
         return self.index(number)
@@ -237,11 +235,13 @@ class DatasetDirectory:
             keys.add(sample.key)
             yield sample
 
-    def read_sample(self, row: Mapping[str, Any]) -> Sample:
+    def read_sample(self, row: Mapping[str, Any], *, room: Room | None = None) -> Sample:
         """Return the sample of a row of `index` or `read_index`, by one range read.
 
         Args:
             row: a dictionary with shard, key, offset, size, crc32 and members.
+            room: gives the memory that the patches are decoded into, uint8 N x P x P x 3; new memory by
+                default.
 
         Raises:
             DatasetError: the shard is missing, or the sample is damaged; names shard, sample and
@@ -256,7 +256,12 @@ class DatasetDirectory:
                 remedy="restore the shard from a copy, or pack it again",
             )
         return self._container.read(
-            stored, row=row, codec=self._codec, patch_size=self.info.patch_size, place=name
+            stored,
+            row=row,
+            codec=self._codec,
+            patch_size=self.info.patch_size,
+            place=name,
+            room=room,
         )
 
     def read_member(self, row: Mapping[str, Any], name: str) -> bytes:
@@ -329,6 +334,12 @@ class DatasetDirectory:
             DatasetError: it is missing.
         """
         return self._storage.read_bytes(f"run/{name}")
+
+
+def _read_info(storage: Storage) -> DatasetInfo:
+    """Return what the directory says it is; the errors are those of `DatasetDirectory.open`."""
+    place = f"{storage.uri}/{INFO_NAME}"
+    return DatasetInfo.from_json(storage.read_bytes(INFO_NAME), place=place)
 
 
 def _digits(number: int) -> str:

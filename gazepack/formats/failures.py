@@ -20,9 +20,12 @@ FAILURES_SCHEMA = pa.schema(
         pa.field("error", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("window", pa.int32(), nullable=False),
     ]
 )
 """The columns of a failures file; `docs/format.md`, section 7."""
+_WITHOUT_PARTS = FAILURES_SCHEMA.remove(FAILURES_SCHEMA.get_field_index("window"))
+"""What is stored when whole videos failed: their window is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,8 @@ class Failure:
     """One line for people."""
     attempts: int
     """How often it was tried."""
+    window: int = 0
+    """The first window that its samples would have had: not 0 for a later part of a long video."""
 
 
 def failures_to_bytes(failures: Sequence[Failure]) -> bytes:
@@ -54,16 +59,21 @@ def failures_to_bytes(failures: Sequence[Failure]) -> bytes:
         }
         for failure in failures
     ]
-    return table_to_bytes(pa.Table.from_pylist(rows, schema=FAILURES_SCHEMA))
+    has_parts = any(failure.window for failure in failures)
+    schema = FAILURES_SCHEMA if has_parts else _WITHOUT_PARTS
+    return table_to_bytes(pa.Table.from_pylist(rows, schema=schema))
 
 
 def failures_from_bytes(data: bytes, *, place: str) -> pa.Table:
-    """Return the table of a failures file.
+    """Return the table of a failures file, with the windows if it does not state them.
 
     Raises:
         DatasetError: it is not one.
     """
     table = table_from_bytes(data, place=place)
+    if table.schema.equals(_WITHOUT_PARTS):
+        zeros = pa.array([0] * table.num_rows, pa.int32())
+        table = table.append_column(FAILURES_SCHEMA.field("window"), zeros)
     if not table.schema.equals(FAILURES_SCHEMA):
         raise DatasetError("the columns are not those of a failures file", place=place)
     return table

@@ -5,6 +5,7 @@ place, for range requests), and the planner's table (token counts, known before 
 is read). Everything a batch plan needs is a column; the user's own metadata stay in the samples.
 """
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from gazepack.formats.meta import FORMAT_VERSION, check_meta
 from gazepack.formats.record import Sample
 from gazepack.geometry import DENSE_TILE_TOKENS
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 MEMBER_TYPE = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
 INDEX_SCHEMA = pa.schema(
     [
@@ -89,7 +91,7 @@ class ShardFacts:
     size: int
     """In bytes."""
     sha256: str
-    """In hexadecimal."""
+    """In hexadecimal, 64 digits."""
     failures: int
     """Rows of the failures file; 0 when there is none."""
 
@@ -163,7 +165,7 @@ def _facts(metadata: Mapping[bytes, bytes], *, place: str) -> ShardFacts:
                 place=place,
                 remedy="update gazepack",
             )
-        return ShardFacts(
+        facts = ShardFacts(
             name=text("shard"),
             size=int(text("shard_size")),
             sha256=text("shard_sha256"),
@@ -171,6 +173,13 @@ def _facts(metadata: Mapping[bytes, bytes], *, place: str) -> ShardFacts:
         )
     except (KeyError, ValueError) as error:
         raise DatasetError(f"the file metadata are damaged ({error})", place=place) from error
+    if not _SHA256.fullmatch(facts.sha256):
+        raise DatasetError(
+            f"the SHA-256 of the shard is {facts.sha256[:80]!r}, not 64 hexadecimal digits",
+            place=place,
+            remedy="restore the index from a copy, or pack the shard again",
+        )
+    return facts
 
 
 def table_to_bytes(table: pa.Table) -> bytes:

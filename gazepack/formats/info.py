@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gazepack import __version__
-from gazepack.errors import DatasetError, FormatVersionError
+from gazepack.errors import DatasetError, FormatVersionError, ProvenanceError
 from gazepack.formats.codecs import Codec, codec_from_settings
 from gazepack.formats.containers import CONTAINERS
 from gazepack.formats.meta import FORMAT_VERSION, canonical_json, describe, parse_json
@@ -125,6 +125,18 @@ class DatasetInfo(BaseModel):
             f"{name}: {mine} in the dataset, {asked} asked"
             for name, mine, asked in _differing(ours, theirs, "")
         ]
+
+    def check_same(self, other: Self, *, uri: str) -> None:
+        """Refuse another dataset than this one, which lies at `uri`.
+
+        Raises:
+            ProvenanceError: something but `writer` differs; both sides are shown.
+        """
+        if differences := self.differences(other):
+            raise ProvenanceError(
+                f"{uri} holds a dataset of other settings: {'; '.join(differences)}",
+                remedy="use its settings, or choose another place",
+            )
 
 
 def _differing(mine: Any, asked: Any, name: str) -> Iterator[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gazepack.errors import DatasetError, UsageError
-from gazepack.formats.codecs.base import Codec
+from gazepack.formats.codecs.base import Codec, Room, Stored
 from gazepack.formats.meta import canonical_json, parse_json
 from gazepack.formats.record import TOKEN_FIELDS, Sample
 
@@ -22,6 +22,9 @@ TOKENS = "tokens.npy"
 LOSS = "loss.npy"
 
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_NPY_HEADER_BYTES = 128
+"""Of every header that numpy writes for our arrays; it aligns what follows to 64 bytes."""
+_NPY_START = _NPY_MAGIC + (_NPY_HEADER_BYTES - len(_NPY_MAGIC) - 2).to_bytes(2, "little")
 _NPY_HEADER = re.compile(
     rb"\{'descr': '([<>|=][A-Za-z]\d*)', 'fortran_order': (True|False), "
     rb"'shape': \((|\d{1,12},|\d{1,12}(?:, \d{1,12}){1,7})\), \} *\n"
@@ -54,13 +57,14 @@ def encoded_patches(sample: Sample, codec: Codec) -> bytes:
 
 
 def decode_members(
-    members: Mapping[str, bytes],
+    members: Mapping[str, Stored],
     *,
     key: str,
     codec: Codec,
     patch_size: int,
     place: str,
     is_npy: bool = True,
+    room: Room | None = None,
 ) -> Sample:
     """Return the sample that `encode_members` stored.
 
@@ -71,13 +75,14 @@ def decode_members(
         patch_size: side of every patch, in pixels.
         place: where the members come from, for messages.
         is_npy: whether arrays are `.npy` files; else they are values alone.
+        room: gives the memory that the patches are decoded into; new memory by default.
 
     Raises:
         DatasetError: a field is missing or does not hold what it must; names the sample and field.
     """
     place = f"{place}: sample {key}"
 
-    def field(name: str) -> bytes:
+    def field(name: str) -> Stored:
         if name not in members:
             raise DatasetError("the field is missing", place=f"{place}: {name}")
         return members[name]
@@ -92,6 +97,7 @@ def decode_members(
         field(patches_field(codec)),
         num_patches=len(tokens_N6),
         patch_size=patch_size,
+        out=None if room is None else _at(place, room, len(tokens_N6)),
     )
     own = {META, TOKENS, LOSS, patches_field(codec)}
     try:
@@ -107,10 +113,10 @@ def decode_members(
         raise DatasetError(error.problem, place=place) from error
 
 
-def _at(place: str, read: Any, data: bytes, **settings: Any) -> Any:
-    """Return `read(data)`, with the place put in front of what it complains about."""
+def _at(place: str, read: Any, given: Any, **settings: Any) -> Any:
+    """Return `read(given)`, with the place put in front of what it complains about."""
     try:
-        return read(data, **settings)
+        return read(given, **settings)
     except DatasetError as error:
         raise DatasetError(error.problem, place=place) from error
 
@@ -120,7 +126,7 @@ def to_values(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
-def from_values(data: bytes, *, dtype: str, width: int | None) -> npt.NDArray[Any]:
+def from_values(data: Stored, *, dtype: str, width: int | None) -> npt.NDArray[Any]:
     """Return the array of values alone, writable: shape (N, width), or (N,) without a width.
 
     Raises:
@@ -141,15 +147,21 @@ def to_npy(array: npt.NDArray[Any]) -> bytes:
     return out.getvalue()
 
 
-def from_npy(data: bytes, *, dtype: str, width: int | None) -> npt.NDArray[Any]:
+def from_npy(data: Stored, *, dtype: str, width: int | None) -> npt.NDArray[Any]:
     """Return the array of an `.npy` member, writable: shape (N, width), or (N,) without a width.
+
+    The header that numpy writes for an array that fills the member is known beforehand and only compared;
+    any other is parsed.
 
     Raises:
         DatasetError: another version, type, order or shape, or more or fewer bytes than the shape
             needs.
     """
-    descr, order, shape, content = _npy_header(data)
     expected = np.dtype(dtype)
+    rows, rest = divmod(len(data) - _NPY_HEADER_BYTES, (width or 1) * expected.itemsize)
+    if not rest and data[:_NPY_HEADER_BYTES] == _known_header(rows, dtype=dtype, width=width):
+        return from_values(data[_NPY_HEADER_BYTES:], dtype=dtype, width=width)
+    descr, order, shape, content = _npy_header(data)
     trailing = () if width is None else (width,)
     fits = len(shape) == 1 + len(trailing) and shape[1:] == trailing
     if descr != dtype or order != "False" or not fits:
@@ -163,7 +175,14 @@ def from_npy(data: bytes, *, dtype: str, width: int | None) -> npt.NDArray[Any]:
     return array.astype(expected.newbyteorder("="))
 
 
-def _npy_header(data: bytes) -> tuple[str, str, tuple[int, ...], bytes]:
+def _known_header(rows: int, *, dtype: str, width: int | None) -> bytes:
+    """Return the header of an `.npy` file of so many rows as numpy writes it."""
+    sides = f"({rows},)" if width is None else f"({rows}, {width})"
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {sides}, }}"
+    return _NPY_START + text.ljust(_NPY_HEADER_BYTES - len(_NPY_START) - 1).encode() + b"\n"
+
+
+def _npy_header(data: Stored) -> tuple[str, str, tuple[int, ...], Stored]:
     """Return (type, whether columns go first, shape, content) of an `.npy` file of version 1.0.
 
     The header is read as numpy writes it. Any other is a Python expression, and nothing is evaluated here.
@@ -171,7 +190,7 @@ def _npy_header(data: bytes) -> tuple[str, str, tuple[int, ...], bytes]:
     Raises:
         DatasetError: it is not one.
     """
-    if not data.startswith(_NPY_MAGIC):
+    if data[: len(_NPY_MAGIC)] != _NPY_MAGIC:
         raise DatasetError("not an .npy file of version 1.0")
     start = len(_NPY_MAGIC) + 2
     end = start + int.from_bytes(data[len(_NPY_MAGIC) : start], "little")

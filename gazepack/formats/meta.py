@@ -6,6 +6,7 @@ equal bytes.
 """
 
 import json
+import reprlib
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -121,10 +122,15 @@ def check_meta(meta: dict[str, Any]) -> SampleMeta:
 
 
 def describe(error: ValidationError) -> str:
-    """Return the first thing that pydantic found wrong, as `place: message`."""
+    """Return the first thing that pydantic found wrong, as `place: message (got value)`."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    message = first["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
+    says_itself = first["type"] in ("missing", "value_error")
+    value = "" if says_itself else f" (got {reprlib.repr(first['input'])})"
+    return f"{place}: {message}{value}"
 
 
 def canonical_json(value: Any) -> bytes:
@@ -142,14 +148,14 @@ def canonical_json(value: Any) -> bytes:
         raise UsageError(f"metadata cannot be written as JSON ({error})") from error
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes | memoryview) -> Any:
     """Return the value of strict JSON.
 
     Raises:
         DatasetError: it is not JSON, or holds NaN or an infinity.
     """
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(str(data, "utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"not valid JSON ({error})") from error
 

@@ -129,9 +129,63 @@ def _check_tokens_array(tokens_N6: npt.NDArray[np.uint16]) -> int:
 def check_tokens(tokens_N6: npt.NDArray[np.uint16], views: list[ViewMeta]) -> None:
     """Refuse tokens that the views cannot have.
 
+    Whole tokens are told by a few passes over all of them; only others are looked at rule by rule, three
+    times as slowly, to say what is wrong.
+
     Raises:
         UsageError: a view, frame, scale or place that does not exist or occurs twice, counts that
             differ from the views' own, or a gaze order that is unsorted or has a gap.
+    """
+    if not _are_whole(tokens_N6, views):
+        refuse_tokens(tokens_N6, views)
+
+
+def _are_whole(tokens_N6: npt.NDArray[np.uint16], views: list[ViewMeta]) -> bool:
+    """Return whether tokens keep every rule; equal to `refuse_tokens` not raising."""
+    num_tokens = len(tokens_N6)
+    view, frame, scale, row, col, rank = tokens_N6.T.astype(np.int64, order="C")
+    # 1. views and frames are just what the counts say, in their order
+    counts = np.array([count for v in views for count in v.tokens], dtype=np.int64)
+    if counts.sum() != num_tokens:
+        return False
+    frame_of_all = np.repeat(np.arange(len(counts)), counts)
+    frames = np.concatenate([np.arange(len(v.times)) for v in views])
+    if not (frame == frames[frame_of_all]).all():
+        return False
+    views_of_frames = np.repeat(np.arange(len(views)), [len(v.times) for v in views])
+    if not (view == views_of_frames[frame_of_all]).all():
+        return False
+    # 2. places lie in their grids, each once
+    if scale.max(initial=0) >= len(SCALE_SIDES):
+        return False
+    sides = np.array(SCALE_SIDES, dtype=np.int64)[scale]
+    tile_row, tile_col = row // sides, col // sides
+    num_cols = np.array([v.cols for v in views])[view] if len(views) > 1 else views[0].cols
+    num_rows = np.array([v.rows for v in views])[view] if len(views) > 1 else views[0].rows
+    if (tile_row >= num_rows).any() or (tile_col >= num_cols).any():
+        return False
+    place = (frame_of_all * len(SCALE_SIDES) + scale << 32) + (row << 16) + col
+    place.sort()  # in place; `np.unique` hashes, which takes ten times as long
+    if (place[1:] == place[:-1]).any():
+        return False
+    # 3. ranks count the tokens of each tile of a frame; with one tile these stand side by side
+    groups = frame_of_all
+    if any(v.rows * v.cols > 1 for v in views):
+        tile = tile_row * num_cols + tile_col
+        groups = frame_of_all * (1 + tile.max(initial=0)) + tile
+        order = np.argsort(groups, kind="stable")
+        groups, rank = groups[order], rank[order]
+    positions = np.arange(num_tokens)
+    starts = np.zeros(num_tokens, dtype=np.int64)
+    starts[1:] = positions[1:] * (groups[1:] != groups[:-1])
+    return bool((rank == positions - np.maximum.accumulate(starts)).all())
+
+
+def refuse_tokens(tokens_N6: npt.NDArray[np.uint16], views: list[ViewMeta]) -> None:
+    """Go through the rules of `check_tokens` one by one and name the first token that breaks one.
+
+    Raises:
+        UsageError: as `check_tokens`.
     """
     view, frame, scale, row, col, rank = tokens_N6.astype(np.int64).T
     _check_below("view", view, np.int64(len(views)))
@@ -147,8 +201,7 @@ def check_tokens(tokens_N6: npt.NDArray[np.uint16], views: list[ViewMeta]) -> No
     tile = (row // sides) * np.array([v.cols for v in views])[view] + col // sides
     _check_order(frame_of_all, tile, rank)
     place = ((frame_of_all * len(SCALE_SIDES) + scale) << 32) + (row << 16) + col
-    place.sort()  # in place; `np.unique` hashes, which takes ten times as long
-    if (place[1:] == place[:-1]).any():
+    if len(np.unique(place)) < len(place):
         raise UsageError("a place (view, frame, scale, row, col) occurs twice")
 
 

@@ -57,12 +57,17 @@ _FINAL = (
 _FINAL_NAMES = frozenset(
     ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError")
 )
-_SECRET_USER = re.compile(r"(?<=://)[^/@\s]+@")
-_SECRET_QUERY = re.compile(
-    r"([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId|sig|token|key)=)"
-    r"[^&\s'\"]+",
-    re.IGNORECASE,
+BLOT = "***"
+"""Stands where a secret was."""
+BLOTTED = r"(://|=)\*\*\*"
+"""Matches an address that a secret was taken out of."""
+_SECRET_USER = re.compile(r"(?<=://)[^/@\s'\"]+@|(?<=s3://)[^/:@\s'\"]+:[^@\s'\"]+@")
+_SECRET_NAMES = (
+    "X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|(?:AWS|Google)AccessKey?Id|Signature|Policy"
+    "|Key-Pair-Id|sig|hdnts|hdnea|auth|password|passwd|pwd|secret|key"
+    "|(?:[a-z]+[_-])?token|(?:[a-z]+[_-])?secret|api[_-]?key|access[_-]?key"
 )
+_SECRET_QUERY = re.compile(rf"([?&;](?:{_SECRET_NAMES})=)[^&;#\s'\"]+", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -108,7 +113,22 @@ def may_pass(error: Exception) -> bool:
 
 def without_secrets(text: str) -> str:
     """Return a text with the passwords and signatures in its URIs blotted out."""
-    return _SECRET_QUERY.sub(r"\1***", _SECRET_USER.sub("***@", text))
+    if "@" not in text and "=" not in text:  # most, and there may be millions
+        return text
+    return _SECRET_QUERY.sub(rf"\1{BLOT}", _SECRET_USER.sub(f"{BLOT}@", text))
+
+
+def has_secrets(uri: str) -> bool:
+    """Return whether a URI carries a password or a signature in itself."""
+    return "://" in uri and without_secrets(uri) != uri
+
+
+def lasting(uri: str) -> str:
+    """Return what stays the same of a URI when it is signed anew: no user, and no query if that is signed."""
+    if "@" not in uri and "=" not in uri:
+        return uri
+    public = _SECRET_USER.sub("", uri)
+    return public.split("?", 1)[0] if _SECRET_QUERY.search(public) else public
 
 
 def is_remote(uri: str) -> bool:

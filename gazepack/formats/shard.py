@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from gazepack.errors import DatasetError
-from gazepack.formats.codecs.base import Codec
+from gazepack.formats.codecs.base import Codec, Room
 from gazepack.formats.index import IndexRow, Member, index_row
 from gazepack.formats.record import Sample
 from gazepack.formats.storage import Staged, Storage
@@ -48,7 +48,16 @@ class Container(Protocol):
         """Return what writes one shard."""
         ...
 
-    def read(self, stored: bytes, *, row: Row, codec: Codec, patch_size: int, place: str) -> Sample:
+    def read(
+        self,
+        stored: bytes,
+        *,
+        row: Row,
+        codec: Codec,
+        patch_size: int,
+        place: str,
+        room: Room | None = None,
+    ) -> Sample:
         """Return the sample of an index row.
 
         Args:
@@ -57,6 +66,7 @@ class Container(Protocol):
             codec: what encoded the patches.
             patch_size: side of every patch, in pixels.
             place: the shard, for messages.
+            room: gives the memory that the patches are decoded into; new memory by default.
 
         Raises:
             DatasetError: a member lies outside the stretch, is missing or does not hold what it must.
@@ -128,14 +138,14 @@ class ShardWriter:
         self._size += len(data)
 
 
-def cut_members(stored: bytes, *, row: Row, place: str) -> dict[str, bytes]:
-    """Return the content of a sample's members by name, as the index places them.
+def cut_members(stored: bytes, *, row: Row, place: str) -> dict[str, memoryview]:
+    """Return the content of a sample's members by name, as the index places them; nothing is copied.
 
     Raises:
         DatasetError: a member lies outside the sample.
     """
     view = memoryview(stored)
-    contents: dict[str, bytes] = {}
+    contents: dict[str, memoryview] = {}
     for member in row["members"]:
         start = member["offset"] - row["offset"]
         if start < 0 or member["size"] < 0 or start + member["size"] > len(stored):
@@ -144,5 +154,5 @@ def cut_members(stored: bytes, *, row: Row, place: str) -> dict[str, bytes]:
                 f"{member['offset'] + member['size']}, outside the sample",
                 place=f"{place}: sample {row['key']}: {member['name']}",
             )
-        contents[member["name"]] = bytes(view[start : start + member["size"]])
+        contents[member["name"]] = view[start : start + member["size"]]
     return contents

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -20,8 +21,10 @@ from typing import BinaryIO, Protocol
 import fsspec
 
 from gazepack.errors import DatasetError, GazepackError, StorageError, UsageError
-from gazepack.formats.remote import filesystem, persistently, without_secrets
+from gazepack.formats.remote import filesystem, has_secrets, persistently, without_secrets
 
+SETTLE_SECONDS = 1.0
+"""How long writers of one name that began at once may take, on a store that lets the last one win."""
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 _REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again: what was committed is kept",
@@ -34,6 +37,8 @@ _REMEDIES = {
     errno.EISDIR: "choose another place: a folder is in the way",
     errno.ENAMETOOLONG: "choose a shorter path",
 }
+_LINKLESS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+"""What file systems without hard links answer."""
 _TEMPORARY = re.compile(r"\.[A-Za-z0-9_.-]+\.[0-9a-f]{16}\.tmp")
 
 
@@ -57,6 +62,10 @@ class Storage(Protocol):
 
     def write_atomic(self, name: str, data: bytes) -> None:
         """Write a file so that it appears whole or not at all."""
+        ...
+
+    def write_new(self, name: str, data: bytes) -> None:
+        """Write a file, unless there is one: read it to see whose it is."""
         ...
 
     def staged(self, name: str) -> AbstractContextManager["Staged"]:
@@ -84,10 +93,16 @@ def open_storage(uri: str) -> Storage:
     """Return the storage of a path or URI; nothing is created or looked up yet.
 
     Raises:
-        UsageError: no such kind of storage, or its client is not installed.
+        UsageError: no such kind of storage, its client is not installed, or the address carries a secret.
     """
     if not uri:
         raise UsageError("the place of the dataset is empty", remedy="name a folder or a URI")
+    if has_secrets(uri):
+        raise UsageError(
+            f"the address {without_secrets(uri)!r} carries a password or signature, which would end up in "
+            "messages and in the settings of workers",
+            remedy="put credentials where the storage's client looks for them: environment, profile or role",
+        )
     if "://" not in uri:
         return LocalStorage(uri, Path(uri))
     protocol, _, rest = uri.partition("://")
@@ -150,12 +165,15 @@ class LocalStorage:
 
     def read_range(self, name: str, *, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes from `offset` on; checked before it is allocated."""
-        with _reading(self.uri, name), self._path(name).open("rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            if offset < 0 or size < 0 or offset + size > length:
-                raise _short(name, offset=offset, size=size, length=length)
-            file.seek(offset)
-            return _whole(name, file.read(size), offset=offset, size=size)
+        with _reading(self.uri, name):
+            file = os.open(f"{self._root}/{check_name(name)}", os.O_RDONLY)
+            try:
+                length = os.fstat(file).st_size
+                if offset < 0 or size < 0 or offset + size > length:
+                    raise _short(name, offset=offset, size=size, length=length)
+                return _whole(name, os.pread(file, size, offset), offset=offset, size=size)
+            finally:
+                os.close(file)
 
     def size(self, name: str) -> int:
         """Return the length of a file in bytes."""
@@ -166,6 +184,18 @@ class LocalStorage:
         """Write beside, flush, rename."""
         with self.staged(name) as file:
             file.write(data)
+
+    def write_new(self, name: str, data: bytes) -> None:
+        """Write beside, flush, link: of several writers at once exactly one gets the name."""
+        folder, _, last = name.rpartition("/")
+        mine = f"{folder}/.{last}.{secrets.token_hex(8)}.tmp".lstrip("/")
+        self.write_atomic(mine, data)
+        try:
+            with _writing(self.uri, name), suppress(FileExistsError):
+                _link(self._path(mine), self._path(name))
+                _sync_folder(self._path(name).parent)
+        finally:
+            self.remove(mine)
 
     @contextmanager
     def staged(self, name: str) -> Iterator["Staged"]:
@@ -264,6 +294,27 @@ class ObjectStorage:
             path = self._path(name)
             persistently(lambda: self._fs.pipe_file(path, data))
 
+    def write_new(self, name: str, data: bytes) -> None:
+        """Put one object on the condition that there is none.
+
+        A store that does not know conditions lets the last of several writers win. Then the others are given
+        time to finish, so that all of them read the same afterwards.
+        """
+        with _writing(self.uri, name):
+            path = self._path(name)
+            if self._put_new(path, data) and self._put_new(path, data):  # twice: no conditions
+                time.sleep(SETTLE_SECONDS)
+
+    def _put_new(self, path: str, data: bytes) -> bool:
+        """Put an object if there is none; return whether it was put."""
+        try:
+            persistently(lambda: self._fs.pipe_file(path, data, mode="create"))
+        except Exception:  # clients say in many ways that there is one
+            if not persistently(lambda: self._is_file(path)):
+                raise
+            return False
+        return True
+
     @contextmanager
     def staged(self, name: str) -> Iterator["Staged"]:
         """Open a temporary file of this machine that is put as one object when the block ends."""
@@ -318,6 +369,22 @@ class ObjectStorage:
 def _raise_unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _link(new: Path, path: Path) -> None:
+    """Give a file a further name that must be free, or rename it where there are no links.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    try:
+        os.link(new, path)
+    except OSError as error:
+        if error.errno not in _LINKLESS:
+            raise
+        if path.exists():
+            raise FileExistsError(path) from error
+        new.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """A dataset in numbers, from its index files alone."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -20,19 +21,20 @@ def summarise(directory: DatasetDirectory) -> dict[str, Any]:
         DatasetError: an index is damaged.
     """
     index, info = directory.read_index(), directory.info
+    videos = index.group_by("id").aggregate([("source_bytes", "max")])
     tokens, dense = _sum(index, "tokens"), _sum(index, "dense_tokens")
     selector = info.provenance.get("selector")
     return {
         "format_version": info.format_version,
         "samples": index.num_rows,
-        "videos": pc.count_distinct(index["id"]).as_py(),
-        "failed": outstanding(directory, index).num_rows,
+        "videos": videos.num_rows,
+        "failed": pc.count_distinct(outstanding(directory, index)["id"]).as_py(),
         "frames": _sum(index, "frames"),
         "tokens": tokens,
         "dense_tokens": dense,
         "reduction": dense / tokens if tokens else None,
         "bytes": _sum(index, "bytes"),
-        "source_bytes": _sum(index.filter(pc.equal(index["window"], 0)), "source_bytes"),
+        "source_bytes": _sum(videos, "source_bytes_max"),
         "shards": len(directory.committed()),
         "selector": selector.get("name") if isinstance(selector, dict) else None,
         "model_sha256": info.provenance.get("model_sha256"),
@@ -41,7 +43,9 @@ def summarise(directory: DatasetDirectory) -> dict[str, Any]:
 
 
 def outstanding(directory: DatasetDirectory, index: pa.Table | None = None) -> pa.Table:
-    """Return the last failure of every video that no shard holds: a retried video may be in a later shard.
+    """Return the last failure of every video, or part of one, that no shard holds.
+
+    A retried video may be in a later shard. A part is known by its first window.
 
     Args:
         directory: the dataset.
@@ -54,10 +58,17 @@ def outstanding(directory: DatasetDirectory, index: pa.Table | None = None) -> p
     if not failures.num_rows:
         return failures
     index = directory.read_index() if index is None else index
-    missing = pc.invert(pc.is_in(failures["id"], value_set=index["id"].combine_chunks()))
-    last = {video: row for row, video in enumerate(failures["id"].to_pylist())}
-    is_last = pa.array([last[video] == row for row, video in enumerate(failures["id"].to_pylist())])
-    return failures.filter(pc.and_(missing, is_last))
+    named = index.filter(pc.is_in(index["id"], value_set=failures["id"].combine_chunks()))
+    packed = set(_parts(named))
+    failed = list(_parts(failures))
+    last = {part: row for row, part in enumerate(failed)}
+    kept = [part not in packed and last[part] == row for row, part in enumerate(failed)]
+    return failures.filter(pa.array(kept, pa.bool_()))
+
+
+def _parts(table: pa.Table) -> Iterator[tuple[str, int]]:
+    """Yield the id and the window of every row."""
+    return zip(table["id"].to_pylist(), table["window"].to_pylist(), strict=True)
 
 
 def _sum(table: pa.Table, column: str) -> int:

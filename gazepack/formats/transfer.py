@@ -245,6 +245,7 @@ def _failure(row: Row, error: DatasetError) -> Failure:
         error=type(error).__name__,
         message=str(error),
         attempts=1,
+        window=row["window"],
     )
 
 

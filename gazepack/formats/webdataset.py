@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from gazepack.errors import DatasetError
-from gazepack.formats.codecs.base import Codec
+from gazepack.formats.codecs.base import Codec, Room
 from gazepack.formats.index import Member
 from gazepack.formats.members import decode_members, encode_members
 from gazepack.formats.record import Sample
@@ -53,11 +53,20 @@ class WebDatasetContainer:
         """Return what writes one tar."""
         return TarEncoder(codec)
 
-    def read(self, stored: bytes, *, row: Row, codec: Codec, patch_size: int, place: str) -> Sample:
+    def read(
+        self,
+        stored: bytes,
+        *,
+        row: Row,
+        codec: Codec,
+        patch_size: int,
+        place: str,
+        room: Room | None = None,
+    ) -> Sample:
         """Return the sample of an index row from its stretch of the tar."""
         contents = cut_members(stored, row=row, place=place)
         return decode_members(
-            contents, key=row["key"], codec=codec, patch_size=patch_size, place=place
+            contents, key=row["key"], codec=codec, patch_size=patch_size, place=place, room=room
         )
 
     def head(self, storage: Storage, name: str) -> bytes:  # noqa: ARG002 (a tar has none)

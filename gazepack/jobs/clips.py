@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gazepack.errors import VideoError
-from gazepack.formats.remote import opened_source, without_secrets
+from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
 from gazepack.patches import Pixels, fit
-from gazepack.video import Source, VideoInfo, decode, probe
+from gazepack.video import Cut, Source, VideoInfo, cut, decode, probe
 from gazepack.video.source import faults
 
 
@@ -58,6 +58,14 @@ class SegmentEnd:
     """How often it was tried."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was found when a segment was only looked into, to plan it."""
+
+    segment: int
+    cut: Cut
+
+
 Item = Clip | SegmentStart | SegmentEnd
 
 
@@ -77,9 +85,32 @@ def clips_of_segment(
     if segment.problem is not None:
         raise VideoError(segment.problem, stage="open")
     with ExitStack() as stack:
-        with faults(without_secrets(segment.uri), "open"):
+        with faults(segment.shown_uri, "open"):
             source = stack.enter_context(opened_source(segment.uri))
         yield from _clips(position, segment, source, settings)
+
+
+def measure_segment(position: int, segment: Segment, settings: PackSettings) -> Iterator[Measured]:
+    """Yield what a segment takes to decode, and its parts if it is long; no clip is decoded.
+
+    Raises:
+        VideoError: it cannot be opened, or its first frame not decoded.
+    """
+    longest = settings.shards.split_seconds
+    assert longest is not None
+    start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
+    with ExitStack() as stack:
+        with faults(segment.shown_uri, "open"):
+            source = stack.enter_context(opened_source(segment.uri))
+        found = cut(
+            source,
+            settings.sampling,
+            clip_frames=CLIP_FRAMES,
+            longest_seconds=longest,
+            start_seconds=start,
+            end_seconds=end,
+        )
+    yield Measured(segment=position, cut=found)
 
 
 def _clips(
@@ -89,16 +120,13 @@ def _clips(
     info = probe(source)
     views = settings.fit.views(info)
     yield SegmentStart(segment=position, info=info, views=views)
-    start, end = segment.start_seconds, segment.end_seconds
+    start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
     frames = decode(
-        source,
-        settings.sampling,
-        start_seconds=settings.start_seconds if start is None else start,
-        end_seconds=settings.end_seconds if end is None else end,
+        source, settings.sampling, start_seconds=start, end_seconds=end, part=segment.part
     )
     fitted: dict[str, list[Pixels]] = {name: [] for name in views}
     times: list[float] = []
-    number = 0
+    number = segment.first_clip
     for frame in frames:
         times.append(round(frame.time_seconds, 6))
         for name, grid in views.items():

@@ -10,13 +10,14 @@ import resource
 import signal
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
 from gazepack.errors import VideoError
-from gazepack.jobs.clips import SegmentEnd, clips_of_segment
+from gazepack.formats.remote import without_secrets
+from gazepack.jobs.clips import Item, Measured, SegmentEnd, clips_of_segment, measure_segment
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
 from gazepack.jobs.wire import receive_json, send_item, send_json
@@ -25,12 +26,18 @@ _PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
 
+TASKS: dict[str, Callable[[int, Segment, PackSettings], Iterator[Item | Measured]]] = {
+    "clips": clips_of_segment,
+    "measure": measure_segment,
+}
+"""What may be asked of a decoder."""
+
 
 def serve(connection: Connection, *, parent: int) -> None:
     """Decode what is asked for until the worker hangs up.
 
     Args:
-        connection: to the worker. The first message is the settings, every other a segment.
+        connection: to the worker. The first message is the settings, every other a segment and its task.
         parent: process id of the nursery; this process ends with it.
     """
     _end_with(parent)
@@ -41,36 +48,43 @@ def serve(connection: Connection, *, parent: int) -> None:
         while True:
             request = receive_json(connection)
             position, segment = request["position"], Segment.from_row(request["segment"])
-            end = _decode(connection, position, segment, settings, hello["timeout_seconds"])
+            items = TASKS[request["task"]](position, segment, settings)
+            end = _do(connection, position, segment, items, hello["timeout_seconds"])
             send_item(connection, end)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception:
-        send_json(connection, {"kind": "bug", "traceback": traceback.format_exc()})
+        bug = without_secrets(traceback.format_exc())
+        send_json(connection, {"kind": "bug", "traceback": bug})
 
 
-def _decode(
+def _do(
     connection: Connection,
     position: int,
     segment: Segment,
-    settings: PackSettings,
+    items: Iterator[Item | Measured],
     timeout_seconds: float | None,
 ) -> SegmentEnd:
     """Send all of a segment but its end, which is returned."""
     try:
-        items = clips_of_segment(position, segment, settings)
-        for item in within(items, timeout_seconds, uri=segment.uri):
+        for item in within(items, timeout_seconds, uri=segment.shown_uri):
             send_item(connection, item)
     except VideoError as error:
-        return SegmentEnd(segment=position, error=error)
+        return SegmentEnd(segment=position, error=shown(error))
     except MemoryError:
         too_large = VideoError(
-            f"{segment.uri}: it needs more memory than a video may have",
+            f"{segment.shown_uri}: it needs more memory than a video may have",
             stage="decode",
             remedy="raise --video-memory or scale the video down",
         )
         return SegmentEnd(segment=position, error=too_large)
     return SegmentEnd(segment=position)
+
+
+def shown(error: VideoError) -> VideoError:
+    """Return an error without the passwords and signatures that storage clients put into their messages."""
+    problem = without_secrets(error.problem)
+    return VideoError(problem, stage=error.stage, remedy=error.remedy)
 
 
 def within(items: Iterable[T], seconds: float | None, *, uri: str) -> Iterator[T]:

@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from gazepack.errors import VideoError
-from gazepack.jobs.clips import Item, SegmentEnd
+from gazepack.jobs.clips import Item, Measured, SegmentEnd
 from gazepack.jobs.decoder import too_slow
 from gazepack.jobs.nursery import Born, Nursery, NurseryError
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
 from gazepack.jobs.wire import receive_item, send_json
+from gazepack.video import Cut
 
 DEPTH = 4
 """Items that wait for a busy worker."""
@@ -85,6 +86,12 @@ class Decoders:
         self._nursery = nursery
         self._given = nursery
         self._idle: list[_Decoder] = []
+        self._box: queue.Queue[Any] = queue.Queue()
+
+    @property
+    def num_ready(self) -> int:
+        """Items that have been decoded and wait to be taken."""
+        return self._box.qsize()
 
     def __enter__(self) -> Self:
         return self
@@ -107,10 +114,11 @@ class Decoders:
         Raises:
             DecoderBugError: a decoder met a bug of ours.
         """
-        box: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=DEPTH)
+        box: queue.Queue[Item | Measured | BaseException | None] = queue.Queue(maxsize=DEPTH)
+        self._box = box
         stopped = threading.Event()
 
-        def put(entry: Item | BaseException | None) -> None:
+        def put(entry: Item | Measured | BaseException | None) -> None:
             while not stopped.is_set():
                 try:
                     box.put(entry, timeout=TICK_SECONDS)
@@ -120,7 +128,7 @@ class Decoders:
 
         def watch() -> None:
             try:
-                for item in _Round(self, segments, stopped).items():
+                for item in _Round(self, segments, stopped, task="clips").items():
                     put(item)
                 put(None)
             except BaseException as error:
@@ -132,10 +140,21 @@ class Decoders:
             while (entry := box.get()) is not None:
                 if isinstance(entry, BaseException):
                     raise entry
+                assert not isinstance(entry, Measured)
                 yield entry
         finally:
             stopped.set()
             thread.join()
+
+    def measured(self, segments: Sequence[Segment]) -> Iterator[tuple[int, Cut]]:
+        """Yield the position of each segment that could be looked into, and what was found, as they come.
+
+        Raises:
+            DecoderBugError: a decoder met a bug of ours.
+        """
+        for item in _Round(self, segments, threading.Event(), task="measure").items():
+            if isinstance(item, Measured):
+                yield item.segment, item.cut
 
     def warm_up(self) -> None:
         """Have one decoder ready, so that the first video does not wait for its start."""
@@ -180,16 +199,22 @@ class _Round:
     """One unit on its way through the decoders."""
 
     def __init__(
-        self, decoders: Decoders, segments: Sequence[Segment], stopped: threading.Event
+        self,
+        decoders: Decoders,
+        segments: Sequence[Segment],
+        stopped: threading.Event,
+        *,
+        task: str,
     ) -> None:
         self._decoders, self._segments, self._stopped = decoders, segments, stopped
+        self._task = task
         self._how = decoders.how
         self._waiting = deque(range(len(segments)))
         self._unfinished = set(self._waiting)
         self._tried = [0] * len(segments)
         self._busy: dict[Connection, _Decoder] = {}
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[Item | Measured]:
         """Yield everything; see `Decoders.items`."""
         try:
             while self._unfinished and not self._stopped.is_set():
@@ -211,12 +236,12 @@ class _Round:
             decoder.position, decoder.heard = position, time.monotonic()
             self._tried[position] += 1
             self._busy[decoder.born.connection] = decoder
-            request: dict[str, Any] = {"position": position}
+            request: dict[str, Any] = {"task": self._task, "position": position}
             request["segment"] = asdict(self._segments[position])
             with suppress(OSError):  # if it died, its end is noticed like any other
                 send_json(decoder.born.connection, request)
 
-    def _hear(self, decoder: _Decoder) -> Iterator[Item]:
+    def _hear(self, decoder: _Decoder) -> Iterator[Item | Measured]:
         """Take one item, or the death of the decoder."""
         try:
             item = receive_item(decoder.born.connection)
@@ -247,7 +272,7 @@ class _Round:
         assert position is not None
         del self._busy[decoder.born.connection]
         number = max(0, -decoder.born.end())
-        uri = self._segments[position].uri
+        uri = self._segments[position].shown_uri
         error = _death(uri, number) if seconds is None else too_slow(uri, seconds)
         yield from self._ended(SegmentEnd(segment=position, error=error))
 

@@ -127,6 +127,7 @@ def _measure(
     """
     codec = codec_from_settings(settings.codec.options())
     info = DatasetInfo(
+        container=settings.container,
         codec=settings.codec.options(),
         patch_size=settings.fit.patch_size,
         clip_frames=CLIP_FRAMES,

@@ -8,28 +8,34 @@ of its first shard.
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gazepack import __version__
-from gazepack.errors import DatasetError, ProvenanceError, SourceError
+from gazepack.errors import DatasetError, ProvenanceError, SourceError, UsageError
 from gazepack.formats import (
     Codec,
     DatasetDirectory,
     DatasetInfo,
-    codec_from_settings,
     open_storage,
     outstanding,
 )
 from gazepack.formats.index import table_from_bytes, table_to_bytes
+from gazepack.formats.remote import BLOTTED, without_secrets
+from gazepack.formats.transfer import NOTE
 from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES
+from gazepack.jobs.decoders import DecoderSettings
+from gazepack.jobs.models import build_selector
+from gazepack.jobs.nursery import Nursery
+from gazepack.jobs.parts import divided, listed_rows, moved
 from gazepack.jobs.plan import Plan, make_plan
 from gazepack.jobs.settings import CodecSettings, PackSettings, ShardSettings
 from gazepack.jobs.sources import list_sources
-from gazepack.selectors import Selector, SelectorSettings, build
+from gazepack.selectors import Selector, SelectorSettings
 
 LISTING = "sources.parquet"
 _RETRY = re.compile(r"run/retry-(\d{9})\.parquet")
@@ -49,7 +55,13 @@ class Run:
 
 
 def open_run(
-    sources: Sequence[str], out: str, *, settings: PackSettings, selector: Selector
+    sources: Sequence[str],
+    out: str,
+    *,
+    settings: PackSettings,
+    selector: Selector,
+    how: DecoderSettings | None = None,
+    nursery: Nursery | None = None,
 ) -> Run:
     """Begin a run, or go on with one.
 
@@ -58,13 +70,19 @@ def open_run(
         out: path or URI of the dataset directory.
         settings: what decides the bytes.
         selector: made from `settings.selector`.
+        how: how large files are looked into, the first time; see `parts.py`.
+        nursery: where the decoders for that come from; an own one if `None`.
 
     Raises:
-        SourceError: there is nothing to pack. `out` is not touched then.
+        SourceError: there is nothing to pack, or the sources must be named again as their addresses carry
+            secrets. `out` is not touched then.
         ProvenanceError: `out` holds a dataset of other settings or other sources, or something else.
         StorageError: `out` cannot be written.
     """
-    listing = list_sources(sources) if sources else _found_listing(out)
+    if sources:
+        listed = list_sources(sources)
+    else:
+        _check_begun(out)
     codec_settings = settings.codec.options()
     info = DatasetInfo(
         writer=f"gazepack {__version__}",
@@ -75,27 +93,42 @@ def open_run(
         scale_sides=SCALE_SIDES,
         provenance=settings.provenance(selector),
     )
-    try:
-        directory = DatasetDirectory.create_or_open(out, info)
-    except (
-        ProvenanceError
-    ):  # unless another run began the same dataset between two looks at the place
-        directory = DatasetDirectory.create_or_open(out, info)
-    _freeze(directory, listing)
-    plan = make_plan(listing, settings.shards)
+    directory = DatasetDirectory.create_or_open(out, info)
+    if sources:
+        listing = _frozen(directory, listed, settings, how or DecoderSettings(), nursery)
+    else:
+        listing = _read_listing(directory)
+    return _run(directory, settings, selector, make_plan(listing, settings.shards))
+
+
+def _run(
+    directory: DatasetDirectory, settings: PackSettings, selector: Selector, plan: Plan
+) -> Run:
+    """Look up what is left of a plan.
+
+    Raises:
+        SourceError: something is, whose address is not whole.
+    """
     committed = set(directory.committed())
+    pending = tuple(number for number in plan.numbers if number not in committed)
+    _check_addresses(plan, pending)
     return Run(
         directory=directory,
         settings=settings,
         selector=selector,
-        codec=codec_from_settings(codec_settings),
+        codec=directory.info.make_codec(),
         plan=plan,
-        pending=tuple(n for n in plan.numbers if n not in committed),
+        pending=pending,
     )
 
 
 def open_retry(
-    out: str, *, model: str | None = None, device: str = "cpu", only: str | None = None
+    out: str,
+    *,
+    model: str | None = None,
+    device: str = "cpu",
+    only: str | None = None,
+    sources: Sequence[str] = (),
 ) -> Run:
     """Begin to pack again what failed, with the dataset's own settings, or go on with that.
 
@@ -104,17 +137,21 @@ def open_retry(
         model: checkpoint of the selector, if it has one: a dataset knows only its sha256.
         device: where the selector works.
         only: retry only failures of this stage.
+        sources: where the videos are now, by their ids; where they were if empty.
 
     Returns:
         A run whose plan is empty if there is nothing to retry.
 
     Raises:
         DatasetError: there is no dataset, or no run has begun in it.
+        UsageError: it was made of other datasets, so that there is no list of videos.
+        SourceError: the sources must be named, as their addresses carried secrets.
         ProvenanceError: the model is another one.
     """
     directory = DatasetDirectory.open(out)
+    _check_packed(directory)
     settings = settings_of(directory, model=model)
-    selector = build(settings.selector, device=device)
+    selector = build_selector(settings.selector, device=device)
     if settings.provenance(selector) != directory.info.provenance:
         raise ProvenanceError(
             f"{out!r} was packed with model {directory.info.provenance.get('model_sha256')}",
@@ -124,14 +161,9 @@ def open_retry(
     plan = plans(directory)[-1]
     if all(number in committed for number in plan.numbers):
         plan = _next_round(directory, settings, first=plan.numbers.stop, only=only)
-    return Run(
-        directory=directory,
-        settings=settings,
-        selector=selector,
-        codec=directory.info.make_codec(),
-        plan=plan,
-        pending=tuple(n for n in plan.numbers if n not in committed),
-    )
+    if sources:
+        plan = replace(plan, listing=_elsewhere(plan.listing, list_sources(sources)))
+    return _run(directory, settings, selector, plan)
 
 
 def _next_round(
@@ -141,9 +173,11 @@ def _next_round(
     failures = outstanding(directory)
     if only is not None:
         failures = failures.filter(pc.equal(failures["stage"], only))
-    listing = frozen_listing(directory)
-    assert listing is not None
-    again = listing.filter(pc.is_in(listing["id"], value_set=failures["id"].combine_chunks()))
+    listing = _read_listing(directory)
+    named = listing.filter(pc.is_in(listing["id"], value_set=failures["id"].combine_chunks()))
+    failed = set(zip(failures["id"].to_pylist(), failures["window"].to_pylist(), strict=True))
+    rows = zip(named["id"].to_pylist(), named["first_clip"].to_pylist(), strict=True)
+    again = named.filter(pa.array([row in failed for row in rows], pa.bool_()))
     if again.num_rows:
         directory.write_run_file(f"retry-{first:09d}.parquet", table_to_bytes(again))
     return make_plan(again, settings.shards, first=first)
@@ -154,13 +188,10 @@ def plans(directory: DatasetDirectory) -> list[Plan]:
 
     Raises:
         DatasetError: no run has begun in this dataset.
+        UsageError: it was made of other datasets.
     """
-    listing = frozen_listing(directory)
-    if listing is None:
-        raise DatasetError(
-            f"{directory.uri}: no run has begun here, run/{LISTING} is missing",
-            remedy="run gazepack pack first",
-        )
+    _check_packed(directory)
+    listing = _read_listing(directory)
     shards = ShardSettings.model_validate(directory.info.provenance["shards"])
     found = [make_plan(listing, shards)]
     for name in directory.storage.list("run"):
@@ -190,35 +221,91 @@ def settings_of(directory: DatasetDirectory, *, model: str | None = None) -> Pac
     )
 
 
-def _found_listing(out: str) -> pa.Table:
-    """Return the listing frozen in a dataset, for a run that names no sources."""
-    storage = open_storage(out)
-    if not storage.exists(f"run/{LISTING}"):
+def _check_begun(out: str) -> None:
+    """Refuse to go on where nothing was begun."""
+    if not open_storage(out).exists(f"run/{LISTING}"):
         raise SourceError(
             f"no source is named, and no run has begun in {out!r}",
             remedy="name the videos to pack, or a folder, glob or manifest of them",
         )
-    return pq.read_table(pa.BufferReader(storage.read_bytes(f"run/{LISTING}")))
 
 
-def _freeze(directory: DatasetDirectory, listing: pa.Table) -> None:
-    """Write the listing into the directory, or refuse one that differs from what is there.
+def _check_packed(directory: DatasetDirectory) -> None:
+    """Refuse a dataset whose samples come from other datasets."""
+    if NOTE in directory.info.provenance and frozen_listing(directory) is None:
+        raise UsageError(
+            f"{directory.uri!r} was made of other datasets by convert, merge, split or a repair, and has "
+            "no list of videos",
+            remedy="retry in the dataset that was packed, then make this one again from it",
+        )
+
+
+def _check_addresses(plan: Plan, pending: Sequence[int]) -> None:
+    """Refuse pending units whose videos have addresses that were stored without their secrets."""
+    uris = plan.listing["uri"]
+    rows = np.flatnonzero(pc.match_substring_regex(uris, BLOTTED).to_numpy())
+    if not len(rows):
+        return
+    units = np.searchsorted(plan.starts, rows, side="right") - 1 + plan.first
+    missing = rows[np.isin(units, pending)]
+    if len(missing):
+        raise SourceError(
+            f"{len(missing)} addresses such as {uris[missing[0]].as_py()!r} carried a password or signature, "
+            "which is never stored",
+            remedy="name the sources again",
+        )
+
+
+def _frozen(
+    directory: DatasetDirectory,
+    listed: pa.Table,
+    settings: PackSettings,
+    how: DecoderSettings,
+    nursery: Nursery | None,
+) -> pa.Table:
+    """Return the rows to pack: those frozen in the directory, which are made of `listed` the first time.
 
     Where the files lie is not compared: a corpus may move, or be named by another path.
+
+    Raises:
+        ProvenanceError: what is frozen was made of other sources.
     """
     frozen = frozen_listing(directory)
     if frozen is None:
+        rows = divided(listed, settings, how, nursery=nursery)
         sink = io.BytesIO()
-        pq.write_table(listing, sink, compression="zstd")
-        directory.write_run_file(LISTING, sink.getvalue())
-    elif not frozen.drop_columns("uri").equals(listing.drop_columns("uri")):
-        before, now = set(frozen["id"].to_pylist()), set(listing["id"].to_pylist())
-        new, gone = sorted(now - before), sorted(before - now)
+        pq.write_table(moved(rows, _without_secrets(listed["uri"])), sink, compression="zstd")
+        directory.storage.write_new(f"run/{LISTING}", sink.getvalue())
+        frozen = _read_listing(directory)  # of another run, if that was faster
+    before = listed_rows(frozen)
+    now = listed.select(before.column_names)
+    if not before.drop_columns("uri").equals(now.drop_columns("uri")):
+        ids_before, ids_now = set(before["id"].to_pylist()), set(now["id"].to_pylist())
+        new, gone = sorted(ids_now - ids_before), sorted(ids_before - ids_now)
         raise ProvenanceError(
-            f"{directory.uri!r} was begun with {len(before)} videos, the sources now hold {len(now)}"
+            f"{directory.uri!r} was begun with {len(ids_before)} videos, the sources now hold {len(ids_now)}"
             f" ({_some(new, 'new')}, {_some(gone, 'gone')}, sizes or rows may differ)",
             remedy="name the sources as they were, or pack into another --out",
         )
+    return moved(frozen, listed["uri"])
+
+
+def _without_secrets(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return addresses as they may be stored; most have nothing that could be a secret."""
+    if not pc.any(pc.match_substring_regex(uris, "[@=]")).as_py():
+        return uris
+    return pa.chunked_array([pa.array(map(without_secrets, uris.to_pylist()), pa.string())])
+
+
+def _elsewhere(listing: pa.Table, listed: pa.Table) -> pa.Table:
+    """Return a listing with the addresses that another one has for the same ids."""
+    now = dict(zip(listed["id"].to_pylist(), listed["uri"].to_pylist(), strict=True))
+    uris = [
+        now.get(video, uri)
+        for video, uri in zip(listing["id"].to_pylist(), listing["uri"].to_pylist(), strict=True)
+    ]
+    column = listing.schema.get_field_index("uri")
+    return listing.set_column(column, listing.field(column), pa.array(uris, pa.string()))
 
 
 def _some(ids: list[str], word: str) -> str:
@@ -231,3 +318,18 @@ def frozen_listing(directory: DatasetDirectory) -> pa.Table | None:
     if not directory.storage.exists(f"run/{LISTING}"):
         return None
     return pq.read_table(pa.BufferReader(directory.read_run_file(LISTING)))
+
+
+def _read_listing(directory: DatasetDirectory) -> pa.Table:
+    """Return the listing that a run froze.
+
+    Raises:
+        DatasetError: none did.
+    """
+    listing = frozen_listing(directory)
+    if listing is None:
+        raise DatasetError(
+            f"{directory.uri}: no run has begun here, run/{LISTING} is missing",
+            remedy="run gazepack pack first",
+        )
+    return listing

@@ -9,15 +9,19 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from gazepack.errors import VideoError
 from gazepack.formats import DatasetDirectory, DatasetInfo, Problem, Sample
 from gazepack.geometry import Grid
+from gazepack.jobs.decoder import shown
 from gazepack.jobs.ledger import LISTING, frozen_listing
 from gazepack.jobs.sources import Segment
 from gazepack.patches import Pixels, fit, psnr, repaint
-from gazepack.video import Sampling, decode
+from gazepack.video import Part, Sampling, decode
 
+ROUNDED_SECONDS = 1e-6
+"""Stored times are rounded to this."""
 TOLERANCE = 2e-4
 """In dB and in 8-bit steps: stored errors are rounded to 1e-4."""
 
@@ -50,18 +54,26 @@ def refitted(sample: Sample, view: int, segment: Segment, info: DatasetInfo) -> 
     Raises:
         VideoError: the video cannot be decoded, or does not have these frames at these times.
     """
+    try:
+        yield from _refitted(sample, view, segment, info)
+    except VideoError as error:
+        raise shown(error) from None
+
+
+def _refitted(sample: Sample, view: int, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
+    """Yield what `refitted` yields; its errors may name passwords and signatures."""
     meta = sample.meta["views"][view]
     given = info.provenance
+    sampling = Sampling.model_validate(given["sampling"])
     start, end = segment.start_seconds, segment.end_seconds
-    frames = decode(
-        segment.uri,
-        Sampling.model_validate(given["sampling"]),
-        start_seconds=given["start_seconds"] if start is None else start,
-        end_seconds=given["end_seconds"] if end is None else end,
-    )
+    start = given["start_seconds"] if start is None else start
+    end = given["end_seconds"] if end is None else end
     first = sample.meta["first_frame"]
+    part = _part(sampling, start or 0.0, first, meta["times"][0])
+    frames = decode(segment.uri, sampling, start_seconds=start, end_seconds=end, part=part)
     times = iter(meta["times"])
-    for frame in islice(frames, first, first + len(meta["times"])):
+    skipped = first if part is None else 0
+    for frame in islice(frames, skipped, skipped + len(meta["times"])):
         time = next(times)
         if round(frame.time_seconds, 6) != time:
             raise VideoError(
@@ -75,6 +87,15 @@ def refitted(sample: Sample, view: int, segment: Segment, info: DatasetInfo) -> 
         raise VideoError(f"{segment.uri!r} has fewer frames than its sample", stage="decode")
 
 
+def _part(sampling: Sampling, start: float, first_frame: int, time: float) -> Part | None:
+    """Return where to begin decoding, so that what lies before a sample need not be decoded."""
+    if not first_frame or sampling.num_frames is not None:
+        return None
+    if sampling.fps is not None:
+        return Part(first_frame=first_frame, start_seconds=start + first_frame / sampling.fps)
+    return Part(first_frame=first_frame, start_seconds=time - ROUNDED_SECONDS)
+
+
 def verify_totals(directory: DatasetDirectory) -> Iterator[Problem]:
     """Check that what is packed and what failed are together all that was to be packed.
 
@@ -84,16 +105,23 @@ def verify_totals(directory: DatasetDirectory) -> Iterator[Problem]:
     listing = frozen_listing(directory)
     if listing is None:
         return
-    present = set(directory.read_index()["id"].to_pylist())
-    present |= set(directory.failures()["id"].to_pylist())
-    planned = set(listing["id"].to_pylist())
+    present = set(_parts(directory.read_index(), "window"))
+    present |= set(_parts(directory.failures(), "window"))
+    planned = set(_parts(listing, "first_clip"))
+    missing = {id for id, _ in planned - present}
+    others = {id for id, _ in present} - {id for id, _ in planned}
     for ids, what in (
-        (planned - present, "videos are neither packed nor failed; the same pack command goes on"),
-        (present - planned, "videos are not in the frozen listing"),
+        (missing, "videos are neither packed nor failed; the same pack command goes on"),
+        (others, "videos are not in the frozen listing"),
     ):
         if ids:
             problem = f"{len(ids)} {what}, such as {min(ids)!r}"
             yield Problem(place=f"run/{LISTING}", problem=problem)
+
+
+def _parts(table: pa.Table, column: str) -> Iterator[tuple[str, int]]:
+    """Yield the id and the first window of every row."""
+    return zip(table["id"].to_pylist(), table[column].to_pylist(), strict=True)
 
 
 def compare_with_source(

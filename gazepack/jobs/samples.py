@@ -2,6 +2,9 @@
 
 A segment is one sample, unless it passes `max_sample_tokens`: then it goes on in further samples, cut between
 clips, where the canvas starts anew anyway. Where it is cut follows from the tokens alone.
+
+A part of a long segment does the same for itself. Its windows are counted from the number of its first clip:
+the part before it cannot have more windows than clips, so numbers go up through the segment, with gaps.
 """
 
 import json
@@ -63,7 +66,7 @@ class SegmentWork:
         if min_psnr is not None and selection.psnr_T.min() < min_psnr:
             worst = int(selection.psnr_T.argmin())
             self.shortfalls[clip.number, clip.view] = VideoError(
-                f"{self.segment.uri!r}: frame at {clip.times_T[worst]:g} s reaches "
+                f"{self.segment.shown_uri!r}: frame at {clip.times_T[worst]:g} s reaches "
                 f"{selection.psnr_T[worst]:.2f} dB with every patch, {min_psnr:g} dB were asked",
                 stage="select",
                 remedy="use --codec zstd, which loses nothing, or a lower --min-psnr",
@@ -92,14 +95,14 @@ class SegmentWork:
 
     def samples(self, *, max_tokens: int) -> Iterator[Sample]:
         """Yield the samples of a complete segment, in order of time."""
-        for window, clips in enumerate(self._windows(max_tokens)):
+        for window, clips in enumerate(self._windows(max_tokens), self.segment.first_clip):
             yield self._sample(window, clips)
 
     def _windows(self, max_tokens: int) -> Iterator[list[int]]:
         """Cut the clips into runs of at most `max_tokens` tokens, a clip being the least."""
         run: list[int] = []
         tokens = 0
-        for number in range(len(self.times)):
+        for number in sorted(self.times):
             more = sum(len(self.selections[number, view].frame) for view in self.views)
             if run and (tokens + more > max_tokens or len(run) * CLIP_FRAMES >= MAX_FRAMES):
                 yield run
@@ -148,7 +151,7 @@ class SegmentWork:
             "key": key,
             "id": self.segment.id,
             "window": window,
-            "first_frame": sum(len(self.times[clip]) for clip in range(clips[0])),
+            "first_frame": clips[0] * CLIP_FRAMES,
             "clip_frames": CLIP_FRAMES,
             "source": {
                 "bytes": self.segment.bytes,

@@ -4,15 +4,21 @@ Equal settings over equal sources give equal bytes, so these settings, with the 
 its path, are the provenance in dataset.json: the ground on which a resumed run is accepted or refused.
 """
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gazepack.errors import UsageError
 from gazepack.formats import codec_from
+from gazepack.formats.meta import describe
 from gazepack.geometry import Grid, choose_grid
 from gazepack.selectors import Selector, SelectorSettings
 from gazepack.video import Sampling, VideoInfo
+
+
+def _never_is_none(value: Any) -> Any:
+    """Read `never`, since TOML and the command line have no word for nothing."""
+    return None if value == "never" else value
 
 
 class _Settings(BaseModel):
@@ -43,7 +49,7 @@ class FitSettings(_Settings):
 
 
 class ShardSettings(_Settings):
-    """Which videos share a file."""
+    """Which videos share a file, and how long ones are shared out."""
 
     samples_per_shard: int = Field(default=256, ge=1)
     """The most segments in a shard."""
@@ -52,6 +58,11 @@ class ShardSettings(_Settings):
     anything is packed, when packed sizes are unknown."""
     max_sample_tokens: int = Field(default=65536, ge=1, le=2**18)
     """A segment that passes this many tokens goes on in a further sample, from the next clip."""
+    split_seconds: Annotated[float | None, BeforeValidator(_never_is_none)] = Field(
+        default=600.0, gt=0, allow_inf_nan=False
+    )
+    """A longer segment is packed in parts of about this length, where it can be: `parts.py`; never if `None`
+    or "never"."""
 
 
 class CodecSettings(_Settings):
@@ -103,6 +114,13 @@ class PackSettings(_Settings):
             raise ValueError(f"end {end:g} s is not after start {start:g} s")
         return self
 
+    def range_of(
+        self, start_seconds: float | None, end_seconds: float | None
+    ) -> tuple[float | None, float | None]:
+        """Return the range of a segment: what the manifest says, else what is said for every video."""
+        start = self.start_seconds if start_seconds is None else start_seconds
+        return start, self.end_seconds if end_seconds is None else end_seconds
+
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
         """Return checked settings.
@@ -113,12 +131,7 @@ class PackSettings(_Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            says_itself = first["type"] in ("missing", "value_error")
-            value = "" if says_itself or not place else f" (got {first['input']!r})"
-            message = first["msg"].removeprefix("Value error, ")
-            raise UsageError(f"{place + ': ' if place else ''}{message}{value}") from None
+            raise UsageError(describe(error)) from None
 
     def provenance(self, selector: Selector) -> dict[str, Any]:
         """Return what decides the bytes, as JSON: these settings, with the selector's own account of itself."""

@@ -23,11 +23,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gazepack.errors import SourceError
-from gazepack.formats.remote import filesystem, persistently, without_secrets
+from gazepack.formats.remote import (
+    filesystem,
+    has_secrets,
+    lasting,
+    persistently,
+    without_secrets,
+)
+from gazepack.geometry import CLIP_FRAMES
+from gazepack.video import Part
 
 _SUFFIXES = (
     ".3gp .264 .265 .asf .avi .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts .m4v .mkv .mov .mp4 .mpeg "
@@ -47,16 +56,29 @@ SCHEMA = pa.schema(
         pa.field("end_seconds", pa.float64()),
         pa.field("user", pa.string(), nullable=False),
         pa.field("problem", pa.string()),
+        pa.field("first_clip", pa.int32(), nullable=False),
+        pa.field("num_clips", pa.int32()),
+        pa.field("part_start_seconds", pa.float64()),
+        pa.field("part_end_seconds", pa.float64()),
+        pa.field("part_bytes", pa.int64()),
+        pa.field("pixels", pa.float64()),
     ]
 )
+NUM_LISTED = SCHEMA.get_field_index("first_clip")
+"""So many columns say what was listed; the others are filled in by `parts.py`, after a look into long files."""
 
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
+_COLUMNS = frozenset(("path", "id", "start", "end", "bytes"))
+"""What a manifest says of a video; its other columns are the user's."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,150}")
+_ENDING = re.compile(r"\.[A-Za-z0-9]{1,5}$")
+_UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
 _WINDOW = re.compile(r"_w\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """One row of the table: a video, or a time range of one."""
+    """One row of the table: a video, a time range of one, or a part of either."""
 
     id: str
     """The user's name for it; unique."""
@@ -74,6 +96,41 @@ class Segment:
     """The manifest's other columns, as a JSON object."""
     problem: str | None = None
     """Why it cannot be packed, when its name or row alone says so."""
+    first_clip: int = 0
+    """Where a part begins among the clips of its segment."""
+    num_clips: int | None = None
+    """The clips of a part; all that follow if `None`."""
+    part_start_seconds: float | None = None
+    """Where a part begins; `None` if this is a whole segment."""
+    part_end_seconds: float | None = None
+    """Where the part behind it begins; `None` if there is none."""
+    part_bytes: int | None = None
+    """The part's share of the file."""
+    pixels: float | None = None
+    """What decoding it takes, counted in pixels of all its frames; `None` if nobody looked."""
+
+    @property
+    def name(self) -> str:
+        """The id, and of a part where it begins; unique."""
+        at = self.part_start_seconds
+        return self.id if at is None else f"{self.id} from {at:g} s"
+
+    @property
+    def shown_uri(self) -> str:
+        """Where the file is, for people and files: without passwords and signatures."""
+        return without_secrets(self.uri)
+
+    @property
+    def part(self) -> Part | None:
+        """What to decode of the segment; all of it if `None`."""
+        if self.part_start_seconds is None:
+            return None
+        return Part(
+            first_frame=self.first_clip * CLIP_FRAMES,
+            num_frames=None if self.num_clips is None else self.num_clips * CLIP_FRAMES,
+            start_seconds=self.part_start_seconds,
+            end_seconds=self.part_end_seconds,
+        )
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Segment":
@@ -86,7 +143,8 @@ def list_sources(sources: Sequence[str]) -> pa.Table:
 
     Args:
         sources: local paths or URIs. A folder is walked; a glob is expanded; a `.csv`, `.jsonl` or `.parquet`
-            is a manifest with a column `path`, and if it likes `id`, `start`, `end` (seconds) and any others.
+            is a manifest with a column `path`, and if it likes `id`, `start`, `end` (seconds), `bytes` (size of
+            a remote file, which is not asked for) and any others.
 
     Returns:
         A table of `SCHEMA`, sorted by id.
@@ -97,7 +155,7 @@ def list_sources(sources: Sequence[str]) -> pa.Table:
     segments: list[Segment] = []
     files: list[_File] = []
     for source in sources:
-        if PurePosixPath(source).suffix.lower() in MANIFEST_SUFFIXES:
+        if _suffix(source) in MANIFEST_SUFFIXES:
             segments += _read_manifest(source)
         else:
             files += _list_files(source)
@@ -110,6 +168,12 @@ def list_sources(sources: Sequence[str]) -> pa.Table:
     return _table(segments)
 
 
+def _suffix(source: str) -> str:
+    """Return how a path or URI ends, not counting a URI's query."""
+    path = source.split("?", 1)[0] if "://" in source else source
+    return PurePosixPath(path).suffix.lower()
+
+
 def _table(segments: list[Segment]) -> pa.Table:
     """Sort, refuse equal ids, and make the table."""
     segments.sort(key=lambda segment: segment.id.encode())
@@ -118,10 +182,13 @@ def _table(segments: list[Segment]) -> pa.Table:
         other = seen.setdefault(segment.key, segment)
         if other is not segment:
             raise SourceError(
-                f"two videos have the id {segment.id!r}: {other.uri!r} and {segment.uri!r}",
+                f"two videos have the id {segment.id!r}: {other.shown_uri!r} and {segment.shown_uri!r}",
                 remedy="give each row its own value in the manifest's column 'id'",
             )
-    columns = {name: [getattr(segment, name) for segment in segments] for name in SCHEMA.names}
+    listed, later = list(SCHEMA)[:NUM_LISTED], list(SCHEMA)[NUM_LISTED + 1 :]
+    columns = [pa.array([getattr(s, field.name) for s in segments], field.type) for field in listed]
+    columns.append(pa.array(np.zeros(len(segments), np.int32)))
+    columns += [pa.nulls(len(segments), field.type) for field in later]
     return pa.table(columns, schema=SCHEMA)
 
 
@@ -130,8 +197,7 @@ def key_of(video_id: str) -> str:
     if _SAFE_ID.fullmatch(video_id) and not _WINDOW.search(video_id):
         return video_id
     digest = hashlib.blake2b(video_id.encode(), digest_size=6).hexdigest()
-    stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", video_id)
-    slug = re.sub(r"[^A-Za-z0-9-]+", "-", stem).strip("-")[-80:]
+    slug = _UNSAFE.sub("-", _ENDING.sub("", video_id)).strip("-")[-80:]
     return f"{slug}-{digest}" if slug else digest
 
 
@@ -205,20 +271,24 @@ def _list_remote(source: str) -> list[_File]:
         )
     protocol = source.split("://", 1)[0]
     return [
-        _File(uri=_address(protocol, p), bytes=i.get("size") or 0, root=_address(protocol, root))
+        _File(
+            uri=_address(protocol, p),
+            bytes=i.get("size") or 0,
+            root=lasting(_address(protocol, root)),
+        )
         for p, i in sorted(found.items())
     ]
 
 
 def _find_remote(fs: fsspec.AbstractFileSystem, path: str) -> tuple[dict[str, dict[str, Any]], str]:
     """Return the files of one place with what is known of each, and the folder that they lie in."""
-    magic = re.search(r"[*?[]", path)
+    magic = None if has_secrets(path) else re.search(r"[*?[]", path)  # a signed URL is one file
     if magic and not fs.exists(path):
         matches = fs.glob(path, detail=True)
         found = {p: info for p, info in matches.items() if info["type"] == "file"}
         return found, path[: magic.start()].rpartition("/")[0]
     if fs.isfile(path):
-        return {path: fs.info(path)}, path.rpartition("/")[0]
+        return {path: fs.info(path)}, lasting(path).rpartition("/")[0]
     listed = fs.find(path, detail=True)
     return {p: info for p, info in listed.items() if _has_video_suffix(p)}, path.rstrip("/")
 
@@ -229,7 +299,7 @@ def _address(protocol: str, path: str) -> str:
 
 
 def _has_video_suffix(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
+    return _suffix(path) in VIDEO_SUFFIXES
 
 
 def _name_files(files: Iterable[_File]) -> Iterator[Segment]:
@@ -239,7 +309,7 @@ def _name_files(files: Iterable[_File]) -> Iterator[Segment]:
         return
     common = _common_folder([_absolute(file.root) for file in unique.values()])
     for absolute, file in unique.items():
-        name = absolute[len(common) :].lstrip("/")
+        name = lasting(absolute)[len(common) :].lstrip("/")
         shown = name.encode("utf-8", "backslashreplace").decode()
         uri = absolute.encode("utf-8", "backslashreplace").decode()
         segment = Segment(id=shown, key=key_of(shown), uri=uri, bytes=file.bytes)
@@ -266,20 +336,21 @@ def _read_manifest(source: str) -> list[Segment]:
     try:
         fs, path = filesystem(source)
         data = persistently(lambda: fs.cat_file(path))
-        rows = _parse_manifest(data, PurePosixPath(source).suffix.lower())
+        rows = _parse_manifest(data, _suffix(source))
     except (OSError, ValueError, ImportError, csv.Error, pa.ArrowException) as error:
         raise SourceError(
-            f"manifest {source!r} cannot be read ({error})",
+            without_secrets(f"manifest {source!r} cannot be read ({error})"),
             remedy="it must be CSV with a header, JSON lines or Parquet, in UTF-8",
         ) from error
+    shown = without_secrets(source)
     if rows and "path" not in rows[0]:
         raise SourceError(
-            f"manifest {source!r} has no column 'path', only {', '.join(map(repr, rows[0]))}",
+            f"manifest {shown!r} has no column 'path', only {', '.join(map(repr, rows[0]))}",
             remedy="name the column with the videos' paths 'path'",
         )
     if not rows:
-        raise SourceError(f"manifest {source!r} has no rows")
-    folder = _absolute(source).rpartition("/")[0]
+        raise SourceError(f"manifest {shown!r} has no rows")
+    folder = lasting(_absolute(source)).rpartition("/")[0]
     return [_manifest_segment(row, folder) for row in rows]
 
 
@@ -306,6 +377,7 @@ def _manifest_segment(row: dict[str, Any], folder: str) -> Segment:
         uri = f"{folder}/{path}"
         if ".." in PurePosixPath(path).parts:
             problem = f"path {path!r} leaves the manifest's folder; write it as an absolute path"
+    problem = problem and without_secrets(problem)
     times: dict[str, float | None] = {}
     for column in ("start", "end"):
         try:
@@ -317,16 +389,16 @@ def _manifest_segment(row: dict[str, Any], folder: str) -> Segment:
     if problem is None and end is not None and end <= (start or 0.0):
         problem = f"the manifest says end {end:g} s, which is not after start {start or 0:g} s"
     given = row.get("id")
-    video_id = str(given) if given not in (None, "") else _range_id(path, start, end)
-    user = {k: v for k, v in row.items() if k not in ("path", "id", "start", "end")}
+    video_id = str(given) if given not in (None, "") else _range_id(lasting(path), start, end)
+    user = {k: v for k, v in row.items() if k not in _COLUMNS}
     return Segment(
         id=video_id,
         key=key_of(video_id),
         uri=uri,
-        bytes=_local_size(uri),
+        bytes=_size(row.get("bytes"), uri),
         start_seconds=start,
         end_seconds=end,
-        user=json.dumps(user, sort_keys=True, ensure_ascii=False, default=str),
+        user=without_secrets(_encode(user)),
         problem=problem,
     )
 
@@ -346,9 +418,15 @@ def _range_id(path: str, start: float | None, end: float | None) -> str:
     return f"{path}#{'' if start is None else f'{start:g}'}-{'' if end is None else f'{end:g}'}"
 
 
-def _local_size(uri: str) -> int:
-    """Return the size of a local file; 0 for a remote one, which is not asked row by row, or a missing one."""
+def _size(given: Any, uri: str) -> int:
+    """Return the size of a file: as the manifest says, or as a local file has it.
+
+    Returns:
+        0 for a remote one, which is not asked row by row, and a missing one.
+    """
     try:
+        if given not in (None, ""):
+            return max(0, int(given))
         return 0 if "://" in uri else Path(uri).stat().st_size
     except (OSError, ValueError):
         return 0

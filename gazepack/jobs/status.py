@@ -43,8 +43,8 @@ def status_of(directory: DatasetDirectory) -> Status:
     return Status(
         shards=sum(map(len, done)),
         planned_shards=sum(map(len, rounds)),
-        videos=sum(plan.num_segments(n) for plan, n in zip(rounds, done, strict=True)),
-        planned_videos=sum(plan.listing.num_rows for plan in rounds),
+        videos=sum(plan.num_videos(n) for plan, n in zip(rounds, done, strict=True)),
+        planned_videos=sum(plan.num_videos(plan.numbers) for plan in rounds),
         failures=directory.failures().num_rows,
         retries=len(rounds) - 1,
     )

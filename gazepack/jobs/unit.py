@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from gazepack.formats import Codec, DatasetDirectory, Failure, Sample
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.clips import Clip, Item, SegmentStart
 from gazepack.jobs.decoders import Decoders, DecoderSettings
+from gazepack.jobs.metrics import Meter, StageClock, Tally
 from gazepack.jobs.plan import Unit
 from gazepack.jobs.samples import SegmentWork
 from gazepack.jobs.settings import PackSettings
@@ -39,13 +41,14 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoDone:
-    """One video of a unit is over."""
+    """One video of a unit, or one part of a long one, is over."""
 
     id: str
+    """`Segment.name`."""
     error: VideoError | None
     """Why it could not be packed, or `None`."""
     bytes: int
-    """Size of its file."""
+    """Size of its file, or the part's share of it."""
     frames: int
     tokens: int
     dense_tokens: int
@@ -64,6 +67,7 @@ def pack_unit(
     decoders: Decoders,
     resources: Resources,
     report: Report,
+    meter: Meter | None = None,
 ) -> None:
     """Pack one unit and commit its shard, unless another run on the same directory was faster.
 
@@ -76,16 +80,20 @@ def pack_unit(
         decoders: made from `settings` and `resources.decoders`.
         resources: what decides the speed.
         report: told of every video as it ends.
+        meter: told how the time is spent, if anybody wants to know.
 
     Raises:
         StorageError: the output cannot be written. Nothing of the unit is visible then.
     """
     if directory.is_committed(unit.number):
         return
-    work = _UnitWork(unit, settings, selector, codec, decoders, resources, report)
+    meter = Tally() if meter is None else meter
+    work = _UnitWork(unit, settings, selector, codec, decoders, resources, report, meter)
     try:
         with closing(work.samples()) as samples:
-            directory.write_shard(unit.number, samples, failures=lambda: work.failures)
+            index = directory.write_shard(unit.number, samples, failures=lambda: work.failures)
+        work.clock.to(None)
+        meter.wrote(pc.sum(index["size"]).as_py() or 0)
     except UsageError:
         if not directory.is_committed(unit.number):
             raise
@@ -103,25 +111,34 @@ class _UnitWork:
         decoders: Decoders,
         resources: Resources,
         report: Report,
+        meter: Meter,
     ) -> None:
         self.segments = [SegmentWork(segment=segment) for segment in unit.segments]
         self.settings, self.selector, self.resources = settings, selector, resources
         self.decoders = decoders
-        self.report = report
-        self.as_read = None if codec.lossless else _round_trip(codec, settings.fit.patch_size)
+        self.report, self.meter = report, meter
+        self.clock = StageClock(meter)
+        self.as_read = None if codec.lossless else round_trip(codec, settings.fit.patch_size)
         self.waiting: dict[Grid, list[Clip]] = {}
         self.failures: list[Failure] = []
         self._next = 0
 
     def samples(self) -> Generator[Sample]:
         """Yield the samples of the unit in the order of its segments."""
+        self.clock.to("decode")
         with closing(self.decoders.items([work.segment for work in self.segments])) as items:
             for item in items:
+                self.clock.to("choose")
                 self._take(item)
+                self.meter.waits("decoded", self.decoders.num_ready)
+                self.meter.waits("clips_waiting", sum(map(len, self.waiting.values())))
                 yield from self._completed()
+                self.clock.to("decode")
+        self.clock.to("choose")
         for grid in list(self.waiting):
             self._choose(grid)
         yield from self._completed()
+        self.clock.to("write")
 
     def _take(self, item: Item) -> None:
         """Take note of one item, and choose when enough clips wait."""
@@ -178,6 +195,7 @@ class _UnitWork:
         while self._next < len(self.segments) and self.segments[self._next].complete:
             work = self.segments[self._next]
             self._next += 1
+            self.clock.to("encode")
             error = work.error
             if error is None:
                 yield from work.samples(max_tokens=self.settings.shards.max_sample_tokens)
@@ -191,11 +209,12 @@ def _failure(work: SegmentWork, error: VideoError) -> Failure:
     """Put a failed segment on record."""
     return Failure(
         id=work.segment.id,
-        uri=work.segment.uri,
+        uri=work.segment.shown_uri,
         stage=error.stage,
         error=type(error).__name__,
         message=str(error),
         attempts=work.attempts,
+        window=work.segment.first_clip,
     )
 
 
@@ -203,16 +222,16 @@ def _done(work: SegmentWork, error: VideoError | None) -> VideoDone:
     """Say how a segment ended."""
     frames = 0 if error else sum(map(len, work.times.values()))
     return VideoDone(
-        id=work.segment.id,
+        id=work.segment.name,
         error=error,
-        bytes=work.segment.bytes,
+        bytes=work.segment.bytes if work.segment.part_bytes is None else work.segment.part_bytes,
         frames=frames,
         tokens=0 if error else sum(len(s.frame) for s in work.selections.values()),
         dense_tokens=frames * sum(grid.num_dense for grid in work.views.values()),
     )
 
 
-def _round_trip(codec: Codec, patch_size: int) -> AsRead:
+def round_trip(codec: Codec, patch_size: int) -> AsRead:
     """Return what takes a level of a pyramid to what a reader will get of its patches."""
 
     def as_read(level_N3hw: Tensor) -> Tensor:

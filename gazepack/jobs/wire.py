@@ -12,8 +12,8 @@ import numpy as np
 
 from gazepack.errors import VideoError
 from gazepack.geometry import Grid
-from gazepack.jobs.clips import Clip, Item, SegmentEnd, SegmentStart
-from gazepack.video import VideoInfo
+from gazepack.jobs.clips import Clip, Item, Measured, SegmentEnd, SegmentStart
+from gazepack.video import Cut, Part, VideoInfo
 
 
 class DecoderBugError(RuntimeError):
@@ -36,7 +36,7 @@ def receive_json(connection: Connection) -> dict[str, Any]:
     return value
 
 
-def send_item(connection: Connection, item: Item) -> None:
+def send_item(connection: Connection, item: Item | Measured) -> None:
     """Send what `receive_item` will return."""
     if isinstance(item, Clip):
         head = {
@@ -54,13 +54,17 @@ def send_item(connection: Connection, item: Item) -> None:
         views = {name: asdict(grid) for name, grid in item.views.items()}
         head = {"kind": "start", "segment": item.segment, "info": asdict(item.info), "views": views}
         send_json(connection, head)
+    elif isinstance(item, Measured):
+        send_json(
+            connection, {"kind": "measured", "segment": item.segment, "cut": asdict(item.cut)}
+        )
     else:
         error = item.error
         said = error and {"problem": error.problem, "stage": error.stage, "remedy": error.remedy}
         send_json(connection, {"kind": "end", "segment": item.segment, "error": said})
 
 
-def receive_item(connection: Connection) -> Item:
+def receive_item(connection: Connection) -> Item | Measured:
     """Return the next item.
 
     Raises:
@@ -87,6 +91,16 @@ def receive_item(connection: Connection) -> Item:
             segment=head["segment"],
             info=VideoInfo(**head["info"]),
             views={name: Grid(**grid) for name, grid in head["views"].items()},
+        )
+    if kind == "measured":
+        found = head["cut"]
+        return Measured(
+            segment=head["segment"],
+            cut=Cut(
+                info=VideoInfo(**found["info"]),
+                duration_seconds=found["duration_seconds"],
+                parts=tuple(Part(**part) for part in found["parts"]),
+            ),
         )
     error = head["error"] and VideoError(**head["error"])
     return SegmentEnd(segment=head["segment"], error=error)

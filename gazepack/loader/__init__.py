@@ -1,6 +1,6 @@
 """Reading a dataset into training: the batch plan, the dataset, its batches and its state."""
 
-from gazepack.loader.batch import Batch
+from gazepack.loader.batch import Batch, Normalise
 from gazepack.loader.dataset import GazeDataset
 from gazepack.loader.dials import Dials
 from gazepack.loader.forecast import Forecast
@@ -13,6 +13,7 @@ __all__ = [
     "Dials",
     "Forecast",
     "GazeDataset",
+    "Normalise",
     "Plan",
     "epoch_order",
     "plan_steps",

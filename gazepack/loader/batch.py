@@ -1,11 +1,16 @@
 """A batch: the tokens of some samples, one after the other, never padded.
 
+Patches are N x 3 x P x P, as networks take them, and lie in memory pixel by pixel (`torch.channels_last`),
+as codecs give them. So a codec decodes straight into the batch, page-locked or not, and nothing is moved a
+second time on the CPU; the colours are taken apart where that costs nothing, on the device. What it gives up:
+`patches.view(N, -1)` is refused by PyTorch, `patches.flatten(1)` copies.
+
 legend   N  tokens of all samples      S  samples      P  side of a patch in pixels
          6  `gazepack.formats.TOKEN_FIELDS`            3  red, green, blue
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,6 +22,41 @@ from gazepack.errors import DatasetError, UsageError
 from gazepack.formats import TOKEN_FIELDS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalise:
+    """How bytes become the numbers that a network takes: (x / 255 - mean) / std.
+
+    Raises:
+        UsageError: `mean` or `std` are not three numbers, a deviation is not above 0, or the type is none
+            of floating point.
+    """
+
+    mean: Sequence[float]
+    """Of red, green and blue, from 0 to 1."""
+    std: Sequence[float]
+    """Likewise, above 0."""
+    dtype: torch.dtype = torch.float32
+    """Of the result; the arithmetic is in float32."""
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UsageError(
+                f"mean {list(self.mean)} and std {list(self.std)} are not three numbers each",
+                remedy="give them for red, green and blue, every std above 0",
+            )
+        if not self.dtype.is_floating_point:
+            raise UsageError(f"{self.dtype} is no floating type", remedy="give torch.float32")
+
+    def __call__(self, patches_N3PP: torch.Tensor) -> torch.Tensor:
+        """Return uint8 patches as contiguous numbers, on their device."""
+        device = patches_N3PP.device
+        scale_3 = torch.tensor([1 / (255 * s) for s in self.std])
+        shift_3 = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)])
+        scale, shift = (x.view(3, 1, 1).to(device, non_blocking=True) for x in (scale_3, shift_3))
+        numbers = patches_N3PP.to(torch.float32, memory_format=torch.contiguous_format)
+        return torch.addcmul(shift, numbers, scale, out=numbers).to(self.dtype)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
     """S samples with N tokens in all; sample s owns the tokens `cu_seqlens[s]:cu_seqlens[s + 1]`.
@@ -26,7 +66,8 @@ class Batch:
     """
 
     patches: torch.Tensor
-    """uint8 N x 3 x P x P, RGB."""
+    """uint8 N x 3 x P x P, RGB, in the memory format `torch.channels_last`; contiguous numbers after
+    `to(..., normalise=...)`."""
     view: torch.Tensor
     """int32 N: position in `meta[s]["views"]`."""
     frame: torch.Tensor
@@ -61,47 +102,32 @@ class Batch:
         """Tokens of all samples (N)."""
         return int(self.patches.shape[0])
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """Return the batch with all tensors on a device; types and values stay."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pixels(
+    def to(
         self,
-        device: torch.device | str | None = None,
+        device: torch.device | str,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        dtype: torch.dtype = torch.float32,
-    ) -> torch.Tensor:
-        """Return the patches as a network takes them: (x / 255 - mean) / std, N x 3 x P x P.
-
-        The bytes go to the device first and become numbers there, so a quarter of float32 is
-        transferred, without waiting where the batch is pinned.
+        non_blocking: bool = False,
+        normalise: Normalise | None = None,
+    ) -> Self:
+        """Return the batch with all tensors on a device.
 
         Args:
-            device: where the result lies; the batch's own by default.
-            mean: of red, green and blue, from 0 to 1.
-            std: likewise, above 0.
-            dtype: a floating type; the arithmetic is in float32.
-
-        Raises:
-            UsageError: `mean` or `std` are not three numbers, or a deviation is not above 0.
+            device: where they go.
+            non_blocking: whether not to wait, where the batch is pinned.
+            normalise: makes the patches numbers, after the bytes went to the device, so that a quarter of
+                float32 is transferred; without it, types and values stay.
         """
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise UsageError(f"mean {list(mean)} and std {list(std)} are not three numbers each")
-        moved = self.patches.to(device, non_blocking=True) if device else self.patches
-        device = moved.device
-        scale_3 = torch.tensor([1 / (255 * s) for s in std], device=device)
-        shift_3 = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
-        scale, shift = scale_3.view(1, 3, 1, 1), shift_3.view(1, 3, 1, 1)
-        return torch.addcmul(shift, moved, scale).to(dtype)
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        if normalise is None:
+            return moved
+        return dataclasses.replace(moved, patches=normalise(moved.patches))
 
     def pin_memory(self) -> Self:
         """Return the batch in page-locked memory; `DataLoader(pin_memory=True)` calls this."""
         return self._map(torch.Tensor.pin_memory)
 
-    def _map(self, function: Any) -> Self:
-        tensors = {
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        tensors: dict[str, Any] = {
             field.name: function(value)
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), torch.Tensor)
@@ -110,7 +136,7 @@ class Batch:
 
 
 class BatchBuilder:
-    """Memory for a batch, filled sample by sample: each patch is copied once, to its place.
+    """Memory for a batch, filled sample by sample: codecs decode to their place in it (`room`).
 
     Args:
         capacity: most tokens of all samples.
@@ -119,16 +145,36 @@ class BatchBuilder:
     """
 
     def __init__(self, capacity: int, *, patch_size: int, pin_memory: bool = False) -> None:
-        shape = (capacity, 3, patch_size, patch_size)
+        shape = (capacity, patch_size, patch_size, 3)
         self._capacity = capacity
-        self._patches_N3PP = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
-        self._tokens_6N = torch.empty(
+        if pin_memory:
+            self._patches = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        else:  # numpy asks for large pages, which are had in a fraction of the time
+            self._patches = torch.from_numpy(np.empty(shape, dtype=np.uint8))
+        self._tokens = torch.empty(
             (len(TOKEN_FIELDS), capacity), dtype=torch.int32, pin_memory=pin_memory
         )
-        self._loss_N = torch.empty(capacity, dtype=torch.float32, pin_memory=pin_memory)
+        self._loss = torch.empty(capacity, dtype=torch.float32, pin_memory=pin_memory)
+        self._patches_NPP3: npt.NDArray[np.uint8] = self._patches.numpy()
+        self._tokens_6N: npt.NDArray[np.int32] = self._tokens.numpy()
+        self._loss_N: npt.NDArray[np.float32] = self._loss.numpy()
         self._pin_memory = pin_memory
         self._bounds = [0]
         self._meta: list[dict[str, Any]] = []
+
+    def room(self, num_tokens: int, *, place: str = "") -> npt.NDArray[np.uint8]:
+        """Return where the next sample's patches go, uint8 N x P x P x 3; `place` is for the message.
+
+        Raises:
+            DatasetError: a sample of so many tokens does not fit: the index counts fewer.
+        """
+        start = self._bounds[-1]
+        if start + num_tokens > self._capacity:
+            raise DatasetError(
+                f"it has {num_tokens} tokens where the index counts at most {self._capacity - start}",
+                place=place,
+            )
+        return self._patches_NPP3[start : start + num_tokens]
 
     def add(
         self,
@@ -144,25 +190,22 @@ class BatchBuilder:
         Args:
             tokens_N6: all its tokens.
             loss_N: as stored.
-            patches_NPP3: as decoded.
+            patches_NPP3: as decoded; copied, unless they are what `room` gave.
             kept: the tokens that stay; None for all.
             meta: its entry in `Batch.meta`.
 
         Raises:
             DatasetError: it has more tokens than there is room for: the index counts fewer.
         """
-        start = self._bounds[-1]
         count = len(tokens_N6) if kept is None else len(kept)
+        start = self._bounds[-1]
         end = start + count
-        if end > self._capacity:
-            raise DatasetError(
-                f"it has {count} tokens where the index counts at most {self._capacity - start}",
-                place=f"sample {meta.get('key')}",
-            )
         which = slice(None) if kept is None else kept
-        self._patches_N3PP.numpy()[start:end] = patches_NPP3[which].transpose(0, 3, 1, 2)
-        self._tokens_6N.numpy()[:, start:end] = tokens_N6[which].T
-        self._loss_N.numpy()[start:end] = loss_N[which]
+        place_NPP3 = self.room(count, place=f"sample {meta.get('key')}")
+        if not np.may_share_memory(patches_NPP3, place_NPP3):
+            place_NPP3[...] = patches_NPP3[which]
+        self._tokens_6N[:, start:end] = tokens_N6[which].T
+        self._loss_N[start:end] = loss_N[which]
         self._bounds.append(end)
         self._meta.append(meta)
 
@@ -170,11 +213,11 @@ class BatchBuilder:
         """Return the batch; nothing is copied, so the builder is not to be used any more."""
         end = self._bounds[-1]
         bounds = torch.tensor(self._bounds, dtype=torch.int32)
-        columns = dict(zip(TOKEN_FIELDS, self._tokens_6N[:, :end], strict=True))
+        columns = dict(zip(TOKEN_FIELDS, self._tokens[:, :end], strict=True))
         return Batch(
-            patches=self._patches_N3PP[:end],
+            patches=self._patches[:end].permute(0, 3, 1, 2),
             **columns,
-            loss=self._loss_N[:end],
+            loss=self._loss[:end],
             cu_seqlens=bounds.pin_memory() if self._pin_memory else bounds,
             meta=self._meta,
             skipped=tuple(skipped),

@@ -155,7 +155,8 @@ class GazeDataset(IterableDataset[Any]):
         self._start = torch.zeros(3 + MAX_DEFERRED, dtype=torch.int64).share_memory_()
         self._read_by_workers = torch.zeros(1, dtype=torch.bool).share_memory_()
         self._position = self._state(epoch=0)
-        self._worker_steps = 0
+        # What a worker goes on after: its own, since all workers share `_start`.
+        self._resumed: LoaderState | None = None
         self._plan: tuple[tuple[LoaderState, int], Plan] | None = None
 
     # -- size and access ------------------------------------------------------------------------
@@ -193,7 +194,9 @@ class GazeDataset(IterableDataset[Any]):
 
     def plan(self) -> Plan:
         """Return the plan of the next iteration: every batch of every rank, before a byte is read."""
-        start = self._starting()
+        return self._plan_from(self._starting())
+
+    def _plan_from(self, start: LoaderState) -> Plan:
         _, world_size = self._rank_and_world()
         if self._plan is None or self._plan[0] != (start, world_size):
             plan = plan_steps(
@@ -234,14 +237,13 @@ class GazeDataset(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         """Give out this rank's batches from where the dataset stands to the end of the epoch."""
-        epoch, plan = self.epoch, self.plan()
         rank, _ = self._rank_and_world()
         worker = get_worker_info()
         self._read_by_workers.fill_(worker is not None)
+        if worker is not None:
+            return self._in_worker(rank, *self._worker_start(worker.id, worker.num_workers))
         self._position = self._starting()
-        if worker is None:
-            return self._in_process(plan, epoch, rank)
-        return self._in_worker(plan, epoch, rank, worker.id, worker.num_workers)
+        return self._in_process(self.plan(), self.epoch, rank)
 
     def _in_process(self, plan: Plan, epoch: int, rank: int) -> Iterator[Any]:
         """Give out all batches, keeping count of what was given out."""
@@ -250,13 +252,32 @@ class GazeDataset(IterableDataset[Any]):
             yield batch
         self._move(self._state(epoch=epoch + 1))
 
-    def _in_worker(
-        self, plan: Plan, epoch: int, rank: int, worker: int, num_workers: int
-    ) -> Iterator[Any]:
+    def _worker_start(self, worker: int, num_workers: int) -> tuple[LoaderState, range]:
+        """Return where the iteration of a worker starts and which of the steps from there it gives.
+
+        Where the worker had given all its batches of the epoch that it resumes, and `set_epoch` has chosen a
+        later one since, it is that one. torchdata then asks first the worker whose turn it would have been.
+        """
+        chosen, resumed = self._starting(), self._resumed
+        self._resumed = None
+        turn = worker
+        if resumed is not None:
+            turn = worker if resumed.worker_turn is None else resumed.worker_turn
+            start = resumed.model_copy(update={"worker_steps": None, "worker_turn": None})
+            num_steps = self._plan_from(start).num_steps
+            steps = range(turn, num_steps, num_workers)[resumed.worker_steps or 0 :]
+            if steps or start.epoch >= chosen.epoch:
+                return start, steps
+            turn = (turn - num_steps) % num_workers
+        self._position = chosen
+        if turn != worker:
+            self._position = chosen.model_copy(update={"worker_turn": turn})
+        return chosen, range(turn, self._plan_from(chosen).num_steps, num_workers)
+
+    def _in_worker(self, rank: int, start: LoaderState, steps: range) -> Iterator[Any]:
         """Give out the batches of one worker, keeping count of its steps."""
-        done, self._worker_steps = self._worker_steps, 0
-        steps = range(worker, plan.num_steps, num_workers)[done:]
-        for batch in self._batches(plan, epoch, rank, steps):
+        done = self._position.worker_steps or 0
+        for batch in self._batches(self._plan_from(start), start.epoch, rank, steps):
             done += 1
             self._position = self._position.model_copy(update={"worker_steps": done})
             yield batch
@@ -310,13 +331,15 @@ class GazeDataset(IterableDataset[Any]):
         """
         loaded = LoaderState.from_dict(state)
         loaded.check_same_order(self._position)
-        if loaded.worker_steps is not None and get_worker_info() is None:
+        if get_worker_info() is not None:
+            self._resumed = self._position = loaded
+            return
+        if loaded.worker_steps is not None:
             raise UsageError(
                 "the loader state is that of one DataLoader worker",
                 remedy="load batch.state of the last batch you used",
             )
-        self._move(loaded.model_copy(update={"worker_steps": None}))
-        self._worker_steps = loaded.worker_steps or 0
+        self._move(loaded)
 
     def _move(self, state: LoaderState) -> None:
         numbers = [state.epoch, state.consumed, len(state.deferred), *state.deferred]

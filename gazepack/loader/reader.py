@@ -50,6 +50,7 @@ class SampleReader:
         self.catalog = catalog
         self.dials = dials
         self._tokens = tokens
+        self._keeps_all = dials.is_off
         self._on_error = on_error
         self._pin_memory = pin_memory
         self._cache = cache
@@ -85,13 +86,14 @@ class SampleReader:
         return builder.finish(skipped=skipped, state=state)
 
     def _add(self, builder: BatchBuilder, row: Mapping[str, Any]) -> None:
-        sample: Sample = self._directory(row["dataset"]).read_sample(row)
+        room = builder.room if self._keeps_all else None
+        sample: Sample = self._directory(row["dataset"]).read_sample(row, room=room)
         joined = {"joined": row["joined"]} if "joined" in row else {}
         builder.add(
             tokens_N6=sample.tokens_N6,
             loss_N=sample.loss_N,
             patches_NPP3=sample.patches_NPP3,
-            kept=None if self.dials.is_off else self.dials.keep(sample.tokens_N6, sample.loss_N),
+            kept=None if self._keeps_all else self.dials.keep(sample.tokens_N6, sample.loss_N),
             meta={**sample.meta, "fields": dict(sample.fields), **joined},
         )
 

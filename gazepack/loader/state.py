@@ -35,6 +35,8 @@ class LoaderState(BaseModel):
     worker_steps: int | None = Field(default=None, ge=0)
     """Steps that one `DataLoader` worker gave out after this position; only in a worker's own
     state, as torchdata's StatefulDataLoader keeps it."""
+    worker_turn: int | None = Field(default=None, ge=0)
+    """Of the steps, that worker gives this one and every so-many-th; only where it is not its number."""
     samples: int = Field(ge=0)
     """Samples of the epoch."""
     seed: int = Field(ge=0, lt=2**63)

@@ -5,6 +5,9 @@ converted. Seeking to the start of a segment is an optimisation, used in contain
 unless the first frame after the jump lies safely before the segment, decoding starts at the
 beginning. So a segment gives the same frames as decoding everything and dropping the rest.
 
+A segment may be decoded in parts, by several processes: a `Part` names a run of its sampled frames, and
+gives exactly those (`parts.py` finds parts that begin where clips do).
+
 What it gives up: `num_frames` reads the file twice (the true length comes from the packets, as
 container headers lie), and frames between two chosen ones are decoded too.
 """
@@ -12,7 +15,7 @@ container headers lie), and frames between two chosen ones are decoded too.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import av
 import av.video
@@ -40,10 +43,30 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A run of the sampled frames of a segment; not for sampling by `num_frames`."""
+
+    first_frame: int = 0
+    """Position of its first frame among the sampled frames of the segment."""
+    num_frames: int | None = None
+    """How many it has; all up to the end of the segment if `None`."""
+    start_seconds: float
+    """With `fps`, when its first frame is wanted; else a time after the frame before its first one."""
+    end_seconds: float | None = None
+    """The same of the part that follows; `None` if none does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Segment:
     name: str
     start_seconds: float
     end_seconds: float
+    part: Part | None
+
+    @property
+    def first_seconds(self) -> float:
+        """Before when no frame is needed, but for the one that is on screen then."""
+        return self.start_seconds if self.part is None else self.part.start_seconds
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_seconds < self.end_seconds:
@@ -64,6 +87,7 @@ def decode(
     *,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
+    part: Part | None = None,
     deadline_seconds: float | None = None,
 ) -> Iterator[Frame]:
     """Yield the sampled frames of a video or of a segment of it, in order of time.
@@ -73,6 +97,7 @@ def decode(
         sampling: by rate, by number, or every frame with start <= time < end.
         start_seconds: start of the segment, from the first frame of the video; None is 0.
         end_seconds: end of the segment, not included; None is the end of the video.
+        part: of the segment, if not all of it.
         deadline_seconds: seconds from the first `next` after which the video is given up, the
             consumer's own time included; checked between packets.
 
@@ -85,6 +110,7 @@ def decode(
             name=target.name,
             start_seconds=0.0 if start_seconds is None else start_seconds,
             end_seconds=math.inf if end_seconds is None else end_seconds,
+            part=part,
         )
         deadline = Deadline(target.name, deadline_seconds)
         extent: Extent | None = None
@@ -125,11 +151,11 @@ class _Run:
             raise no_frame(self._video.name)
         self._clock.start(first)
         has_index = self._video.is_indexed and self._clock.trusts_pts
-        is_far = self._segment.start_seconds >= SEEK_SECONDS
+        is_far = self._segment.first_seconds >= SEEK_SECONDS
         if not (may_seek and has_index and is_far) or first.interlaced_frame:
             self._frames = chain([first], self._frames)
             return True
-        return self._jump(self._segment.start_seconds - _RUN_UP_SECONDS)
+        return self._jump(self._segment.first_seconds - _RUN_UP_SECONDS)
 
     def _jump(self, seconds: float) -> bool:
         """Seek to a key frame before `seconds`; True if the decoder then starts there."""
@@ -173,19 +199,51 @@ class _Run:
         self, timed: Iterator[tuple[float, av.VideoFrame]], sampling: Sampling
     ) -> Iterator[tuple[float, av.VideoFrame]]:
         """Yield the frames that the sampling asks for, with their times."""
-        start, end = self._segment.start_seconds, self._segment.end_seconds
+        segment = self._segment
         slack = tolerance(self._clock.tick_seconds, self._video.rate)
         if sampling.fps is not None:
-            wanted = times_at(sampling.fps, start, end)
+            wanted = times_at(sampling.fps, segment.start_seconds, segment.end_seconds)
+            if segment.part is not None:
+                first, number = segment.part.first_frame, segment.part.num_frames
+                wanted = islice(wanted, first, None if number is None else first + number)
             yield from on_screen(timed, wanted, slack=slack, end=self._end)
         elif sampling.num_frames is not None:
-            end = min(end, self._end())
-            if start < end:
-                wanted = centres(sampling.num_frames, start, end)
+            end = min(segment.end_seconds, self._end())
+            if segment.start_seconds < end:
+                wanted = centres(sampling.num_frames, segment.start_seconds, end)
                 yield from on_screen(timed, wanted, slack=slack, end=lambda: math.inf)
+        elif segment.part is not None:
+            yield from self._counted(timed, segment.part)
         else:
-            for seconds, frame in timed:
-                if seconds >= end:
-                    return
-                if seconds >= start:
-                    yield seconds, frame
+            yield from _between(timed, segment.start_seconds, segment.end_seconds)
+
+    def _counted(
+        self, timed: Iterator[tuple[float, av.VideoFrame]], part: Part
+    ) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Yield every frame of a part, and refuse another number of them than the packets promised.
+
+        Raises:
+            VideoError: the decoder shows more or fewer, so the parts behind would begin elsewhere.
+        """
+        end = self._segment.end_seconds if part.end_seconds is None else part.end_seconds
+        count = 0
+        for count, entry in enumerate(_between(timed, part.start_seconds, end), 1):  # noqa: B007
+            yield entry
+        if part.num_frames is not None and count != part.num_frames:
+            raise VideoError(
+                f"{self._video.name}: {count} frames from {part.start_seconds:g} to {end:g} s,"
+                f" its packets promised {part.num_frames}",
+                stage="decode",
+                remedy="transcode the video, or pack it with --split-seconds never",
+            )
+
+
+def _between(
+    timed: Iterator[tuple[float, av.VideoFrame]], start: float, end: float
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Yield the frames with start <= time < end; reading stops at the first one behind."""
+    for seconds, frame in timed:
+        if seconds >= end:
+            return
+        if seconds >= start:
+            yield seconds, frame

@@ -73,7 +73,8 @@ class Extent:
     def __init__(self, video: OpenVideo) -> None:
         self._video = video
         self._last_tick: int | None = None
-        self._num_packets = 0
+        self.num_packets = 0
+        """Packets that hold a frame, so far."""
         self.declared_seconds = _declared_seconds(video)
         """What the header promises; 0.0 when it promises nothing."""
         self.is_damaged = False
@@ -85,7 +86,7 @@ class Extent:
             self.is_damaged = True
         if packet.is_corrupt or packet.is_discard or not packet.size:
             return
-        self._num_packets += 1
+        self.num_packets += 1
         if packet.pts is not None:
             step = 1.0 / (self._video.rate or DEFAULT_RATE)
             duration = packet.duration or round(step / self._video.tick_seconds)
@@ -96,7 +97,7 @@ class Extent:
         """Return when the last frame leaves the screen, in seconds since the first frame."""
         step = clock.step_seconds
         if self._last_tick is None or clock.origin is None:
-            end = self._num_packets * step
+            end = self.num_packets * step
         else:
             end = (self._last_tick - clock.origin) * clock.tick_seconds
         shown = 0.0 if clock.last_seconds is None else clock.last_seconds

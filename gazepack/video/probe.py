@@ -73,7 +73,7 @@ def probe(source: Source) -> VideoInfo:
         frames.close()
         if frame is None:
             raise no_frame(video.name)
-        return _describe(video, frame)
+        return describe(video, frame)
 
 
 def no_frame(name: str) -> VideoError:
@@ -85,7 +85,8 @@ def no_frame(name: str) -> VideoError:
     )
 
 
-def _describe(video: OpenVideo, frame: av.VideoFrame) -> VideoInfo:
+def describe(video: OpenVideo, frame: av.VideoFrame) -> VideoInfo:
+    """Return the facts of a video whose first frame this is."""
     orientation = Orientation.of(frame)
     width, height = frame.width, frame.height
     shown_width, shown_height = _square_pixels(video.stream, width, height)

@@ -81,7 +81,7 @@ def test_options_override_the_configuration_file(folder: Path, tmp_path: Path) -
         (["--fps", "-1"], "sampling.fps"),
         (["--fps", "1", "--num-frames", "2"], "not both"),
         (["--start", "2", "--end", "1"], "end 1 s is not after start 2 s"),
-        (["--selector", "autogaze"], "needs a model"),
+        (["--selector", "autogaze", "--model", "nowhere"], "does not know where to stop"),
         (["--selector", "autogaze", "--model", "nowhere", "--gazing-ratio", "1"], "nowhere"),
         (["--device", "tpu"], "device 'tpu'"),
         (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),

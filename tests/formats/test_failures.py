@@ -1,5 +1,7 @@
 """The ledger of failures."""
 
+from dataclasses import replace
+
 import pytest
 
 from gazepack.errors import DatasetError
@@ -22,8 +24,18 @@ def test_they_come_back():
             "error": "VideoError",
             "message": "cut",
             "attempts": 2,
+            "window": 0,
         }
     ]
+
+
+def test_parts_of_a_video_are_told_apart():
+    """The column `window` is stored as soon as a part failed, and only then."""
+    part = replace(FAILURE, window=600)
+    stored = failures_to_bytes([FAILURE, part])
+    assert failures_from_bytes(stored, place="f")["window"].to_pylist() == [0, 600]
+    assert b"window" in stored
+    assert b"window" not in failures_to_bytes([FAILURE])
 
 
 def test_names_that_are_not_unicode_are_kept_visible():

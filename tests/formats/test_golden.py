@@ -77,6 +77,7 @@ def test_kept_files_are_read(golden, make_sample, same):
             "error": "VideoError",
             "message": "cut",
             "attempts": 1,
+            "window": 0,
         }
     ]
 

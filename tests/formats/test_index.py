@@ -92,6 +92,18 @@ def test_damaged_file_metadata_are_refused(tmp_path):
         index_from_bytes(table_to_bytes(INDEX_SCHEMA.empty_table()), place="i")
 
 
+@pytest.mark.parametrize(
+    "sha256", ["", "ab" * 31, "ab" * 33, "AB" * 32, "xy" * 32, "ab" * 32 + "\n", "../outside"]
+)
+def test_a_hash_that_is_none_is_refused(sha256, tmp_path):
+    """A shard's SHA-256 is 64 hexadecimal digits in lower case, and nothing else."""
+    data = rewritten(tmp_path, {"gazepack.shard_sha256": "0f" * 32})
+    assert index_from_bytes(data, place="i")[1].sha256 == "0f" * 32
+    data = rewritten(tmp_path, {"gazepack.shard_sha256": sha256})
+    with pytest.raises(DatasetError, match=r"i: the SHA-256 of the shard is '.*', not 64 hex"):
+        index_from_bytes(data, place="i")
+
+
 def test_other_columns_are_refused(tmp_path):
     """A Parquet file with our metadata and other columns is no index."""
     data = rewritten(tmp_path, {})

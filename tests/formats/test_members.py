@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from gazepack.errors import DatasetError
 from gazepack.formats import codec_from
+from gazepack.formats import members as members_module
 from gazepack.formats.members import decode_members, encode_members, from_npy, to_npy
 
 CODEC = codec_from("zstd")
@@ -53,6 +54,24 @@ def test_arrays_are_plain_npy(array):
     out = io.BytesIO()
     np.save(out, array)
     np.testing.assert_array_equal(from_npy(out.getvalue(), dtype="<u2", width=6), array)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("<u2", 6), ("<f2", None)])
+@pytest.mark.parametrize("rows", [0, 1, 9, 10, 12_345, 1_234_567])
+def test_a_header_that_is_known_beforehand_is_not_parsed(dtype, width, rows, monkeypatch):
+    """What we write is compared with what numpy writes; a header with other blanks is parsed, to the same."""
+    array = np.zeros((rows,) if width is None else (rows, width), dtype=dtype)
+    data = to_npy(array)
+    parsed = []
+    parse = members_module._npy_header
+    monkeypatch.setattr(
+        members_module, "_npy_header", lambda data: (parsed.append(1), parse(data))[1]
+    )
+    assert from_npy(data, dtype=dtype, width=width).shape == array.shape
+    assert not parsed
+    longer = data[:8] + (118 + 64).to_bytes(2, "little") + data[10:127] + b" " * 64 + data[127:]
+    assert from_npy(longer, dtype=dtype, width=width).shape == array.shape
+    assert parsed
 
 
 def saved(array, **settings):

@@ -4,8 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gazepack.errors import UsageError
+from gazepack.formats.meta import ViewMeta
+from gazepack.formats.record import check_tokens, refuse_tokens
+from gazepack.geometry import SCALE_SIDES
 
 
 def test_a_good_sample_is_accepted(make_sample):
@@ -119,6 +124,65 @@ def test_every_tile_counts_its_own_ranks(make_sample):
         replace(sample, tokens_N6=tokens)
     tokens[:, 5] = [0, 0, 1, 1]
     assert replace(sample, tokens_N6=tokens).num_tokens == 4
+
+
+def tokens_of(rng, shapes):
+    """Return whole tokens of views of (rows, cols, tokens of each frame), and the views."""
+    table, views = [], []
+    for number, (rows, cols, counts) in enumerate(shapes):
+        for frame, count in enumerate(counts):
+            ranks = np.zeros((rows, cols), dtype=int)
+            places = [
+                (scale, row, col)
+                for scale, side in enumerate(SCALE_SIDES)
+                for row in range(side * rows)
+                for col in range(side * cols)
+            ]
+            for place in rng.permutation(places)[:count]:
+                scale, row, col = place.tolist()
+                tile = row // SCALE_SIDES[scale], col // SCALE_SIDES[scale]
+                table.append((number, frame, scale, row, col, ranks[tile]))
+                ranks[tile] += 1
+        numbers = {name: [1.0] * len(counts) for name in ("times", "psnr", "l1")}
+        views.append(
+            ViewMeta(name="v", rows=rows, cols=cols, patch_size=16, tokens=counts, **numbers)
+        )
+    return np.array(table, dtype=np.uint16).reshape(-1, 6), views
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shapes=st.lists(
+        st.tuples(st.integers(1, 2), st.integers(1, 2), st.lists(st.integers(0, 9), max_size=3)),
+        min_size=1,
+        max_size=3,
+    ),
+    seed=st.integers(0, 2**32),
+    kind=st.sampled_from(["none", "value", "swap", "copy", "drop"]),
+)
+def test_the_fast_check_is_the_slow_one(shapes, seed, kind):
+    """Whatever is changed in whole tokens, both checks accept, or both refuse with the same words."""
+    rng = np.random.default_rng(seed)
+    tokens, views = tokens_of(rng, shapes)
+    if len(tokens) and kind != "none":
+        at, other = rng.integers(0, len(tokens), 2)
+        column = rng.integers(0, 6)
+        if kind == "value":
+            tokens[at, column] = rng.choice([0, 1, 2, 3, 4, 13, 14, 27, 65535])
+        elif kind == "swap":
+            tokens[[at, other]] = tokens[[other, at]]
+        elif kind == "copy":
+            tokens[at, :5] = tokens[other, :5]
+        else:
+            tokens = np.delete(tokens, at, axis=0)
+    outcomes = []
+    for check in (check_tokens, refuse_tokens):
+        try:
+            outcomes.append(check(tokens, views))
+        except UsageError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+    assert kind != "none" or outcomes == [None, None]
 
 
 def test_a_sample_is_frozen(make_sample):

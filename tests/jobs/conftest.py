@@ -1,18 +1,35 @@
 """Small generated videos for the tests of jobs and commands."""
 
+import json
+import os
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gazepack.jobs import Nursery, PackSettings, Resources, VideoDone, open_run, run_serial
-from gazepack.selectors import build
+from gazepack.jobs import (
+    Nursery,
+    PackSettings,
+    Resources,
+    VideoDone,
+    build_selector,
+    open_run,
+    run_serial,
+)
 from gazepack.video import write_video
 
 MakeVideo = Callable[..., Path]
 
+STORE = {"object_store_memory": 80 * 2**20}
+"""Of every node of a Ray cluster; Ray takes no less."""
+RAY = {"worker_niceness": 0, "metrics_report_interval_ms": 500}
+"""Tests cannot wait for workers that let all other work go first, nor for numbers every 10 seconds."""
 SMALL = {"shards": {"samples_per_shard": 2}, "fit": {"max_tiles": 2}}
 """Settings under which the videos of the tests fill several shards."""
 
@@ -74,7 +91,7 @@ def pack(nursery: Nursery) -> Callable[..., list[VideoDone]]:
         own_nursery: bool = False,
     ) -> list[VideoDone]:
         settings = PackSettings.parse(SMALL if values is None else values)
-        selector = build(settings.selector, device="cpu")
+        selector = build_selector(settings.selector, device="cpu")
         run = open_run([str(source)], str(out), settings=settings, selector=selector)
         done: list[VideoDone] = []
         run_serial(
@@ -86,6 +103,90 @@ def pack(nursery: Nursery) -> Callable[..., list[VideoDone]]:
         return done
 
     return pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A running `faulty_proxy.py`."""
+
+    port: int
+    process: subprocess.Popen[str]
+
+    def stop(self) -> dict[str, int]:
+        """End it; return how many requests met each fault."""
+        self.process.terminate()
+        told, _ = self.process.communicate()
+        counts: dict[str, int] = json.loads(told)
+        return counts
+
+
+@pytest.fixture(scope="module")
+def start_proxy(s3_server: Any) -> Iterator[Callable[..., Proxy]]:
+    """Return a function that starts a proxy before the S3 server; its arguments are the program's."""
+    started: list[Proxy] = []
+
+    def start(*options: str) -> Proxy:
+        script = Path(__file__).parent / "faulty_proxy.py"
+        line = [sys.executable, str(script), str(s3_server.port), *options]
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        started.append(Proxy(port=int(process.stdout.readline()), process=process))
+        return started[-1]
+
+    yield start
+    for proxy in started:
+        if proxy.process.poll() is None:
+            proxy.stop()
+
+
+@pytest.fixture(scope="module")
+def start_cluster() -> Iterator[Callable[..., Any]]:
+    """Return a function that starts a Ray cluster of several nodes and connects to it.
+
+    Its arguments are those of the head and of each further node. Processes of the cluster have the environment
+    of the moment at which their node was added. The cluster ends with the module.
+    """
+    started: list[Any] = []
+
+    def start(head: dict[str, Any], *nodes: dict[str, Any]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ray's own, at import and at start
+            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+            import ray
+            from ray.cluster_utils import Cluster
+
+            started.append(cluster := Cluster())
+            for node in ({"include_dashboard": False, "_system_config": RAY, **head}, *nodes):
+                cluster.add_node(**STORE, **node)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        return cluster
+
+    yield start
+    if started:
+        import ray
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.shutdown()
+            for cluster in started:
+                cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def packers() -> Callable[[], list[int]]:
+    """Return a function that gives the process ids of all workers on Ray."""
+
+    def packers() -> list[int]:
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and b"ray::Packer" in (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    return packers
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 """An HTTP proxy that spoils one request in twenty: run as `faulty_proxy.py UPSTREAM_PORT`, prints its own port.
 
-The faults take turns: 500, 503 SlowDown, a reset connection, an answer cut short, a silence. On SIGTERM it
-prints how many of each there were.
+The faults take turns: 500, 503 SlowDown, a reset connection, an answer cut short, a silence; `--faults` names
+others. The fault `part` is of another kind: nothing but the parts of large uploads is refused, every one. On
+SIGTERM it prints how many of each there were, and how many uploads in parts were `aborted`.
 """
 
+import argparse
 import http.client
 import json
 import signal
@@ -17,20 +19,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 EVERY = 20
-FAULTS = ("500", "503", "reset", "cut", "silence")
+FAULTS = ["500", "503", "reset", "cut", "silence"]
 SILENCE_SECONDS = 60
+options: argparse.Namespace
 _lock = threading.Lock()
 _requests = 0
 _done: Counter[str] = Counter()
 
 
-def next_fault() -> str | None:
+def next_fault(method: str, path: str) -> str | None:
     """Return what to do to this request."""
     global _requests
     with _lock:
+        if "uploadId=" in path and "part" in options.faults and method in ("PUT", "DELETE"):
+            kind = "part" if method == "PUT" else "aborted"
+            _done[kind] += 1
+            return kind
         _requests += 1
         number, rest = divmod(_requests, EVERY)
-        fault = FAULTS[number % len(FAULTS)] if rest == EVERY // 2 else None
+        faults = [fault for fault in options.faults if fault != "part"]
+        fault = faults[number % len(faults)] if faults and rest == EVERY // 2 else None
         _done[fault or "good"] += 1
         return fault
 
@@ -40,11 +48,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = next_fault()
-        if fault in ("500", "503"):
-            code = {"500": "InternalError", "503": "SlowDown"}[fault]
+        fault = next_fault(self.command, self.path)
+        if fault in ("500", "503", "part"):
+            code = "SlowDown" if fault == "503" else "InternalError"
             answer = f"<Error><Code>{code}</Code><Message>on purpose</Message></Error>".encode()
-            self.send(int(fault), {"Content-Type": "application/xml"}, answer, len(answer))
+            status = 503 if fault == "503" else 500
+            self.send(status, {"Content-Type": "application/xml"}, answer, len(answer))
         elif fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
@@ -58,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 
     def forward(self, body: bytes, *, cut: bool) -> None:
-        upstream = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=60)
+        upstream = http.client.HTTPConnection("127.0.0.1", options.upstream, timeout=60)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
             upstream.putheader(name, value)
@@ -87,7 +96,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("upstream", type=int)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--faults", nargs="*", default=FAULTS)
+    options = parser.parse_args()
+    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
     server.daemon_threads = True
     print(server.server_address[1], flush=True)
 

@@ -1,19 +1,21 @@
 """Videos that crash, hang or fill the memory take nothing with them."""
 
 import os
+import re
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from gazepack.cli.main import run
 from gazepack.formats import DatasetDirectory
-from gazepack.jobs import DecoderSettings, PackSettings, Resources, Segment
+from gazepack.jobs import DecoderSettings, PackSettings, Segment
 from gazepack.jobs.clips import Clip, Item, SegmentEnd, SegmentStart, clips_of_segment
 from gazepack.jobs.decoders import Decoders
 
@@ -141,50 +143,74 @@ def test_decoders_end_with_their_worker(videos: Path) -> None:
     assert not Path(f"/proc/{born}").exists()
 
 
+BAD = {
+    "v05": ("poison://segv{}", r"its decoder died \(SIGSEGV\)"),
+    "v11": ("poison://kill{}", r"its decoder died \(SIGKILL\)"),
+    "v17": ("poison://hang{}", r"not decoded within 2 s"),
+    "v23": ("poison://memory{}", r"memory|Memory"),
+    "v29": ("{}.corrupt", r"cannot be|truncated"),
+}
+"""What five videos of fifty do: crash, be killed, hang, take all memory, be damaged."""
+FLAKY = "v35"
+"""A video that kills its decoder once, and is good when it is tried again."""
+
+
 @pytest.mark.usefixtures("poison")
 def test_a_corpus_with_poison_is_packed(
-    videos: Path,
-    tmp_path: Path,
-    pack: Callable[..., Any],
-    contents: Callable[[Path], dict[str, bytes]],
+    videos: Path, tmp_path: Path, contents: Callable[[Path], dict[str, bytes]]
 ) -> None:
-    """Two videos of 20 that crash or hang are on record, one that crashes once is packed with the 17 others.
+    """Of fifty videos five are bad: the command ends with 3, the five are on record and nothing else is lost.
 
-    The shards are byte for byte those of a run in which every bad video was a missing file.
+    It takes bounded time: each bad video is tried twice. The shards are byte for byte those of a run in which
+    every bad video was a missing file.
     """
-    good = [videos / f"clip{n % 3}.mp4" for n in range(17)]
+    good = tmp_path / "clip.mp4"
+    shutil.copy(videos / "clip1.mp4", good)
     flaky = tmp_path / "flaky.mp4"
-    flaky.write_bytes((videos / "clip1.mp4").read_bytes())
-    bad = [f"poison://segv{good[0]}", f"poison://hang{good[0]}"]
+    shutil.copy(good, flaky)
+    data = good.read_bytes()
+    (tmp_path / "clip.mp4.corrupt").write_bytes(data[: len(data) // 2])
+    names = [f"v{number:02d}" for number in range(50)]
 
-    def manifest(name: str, uris: list[Any]) -> Path:
+    def manifest(name: str, uris: dict[str, str]) -> Path:
         path = tmp_path / name
-        rows = "".join(f"{uri},v{number:02d}\n" for number, uri in enumerate(uris))
+        rows = "".join(f"{uris.get(video, good)},{video}\n" for video in names)
         path.write_text(f"path,id\n{rows}")
         return path
 
-    values = {**SETTINGS.model_dump(mode="json"), "sampling": {"fps": 3}}
-    how = DecoderSettings(num=2, timeout_seconds=2.0)
-    uris = [*good[:5], bad[0], *good[5:12], f"poison://once{flaky}", bad[1], *good[12:]]
-    done = pack(
-        manifest("a.csv", uris), tmp_path / "a", values, Resources(decoders=how), own_nursery=True
-    )
-    failed = {video.id: str(video.error) for video in done if video.error}
-    assert set(failed) == {"v05", "v14"}
-    rows = DatasetDirectory.open(str(tmp_path / "a")).failures().to_pylist()
-    assert [(row["id"], row["stage"], row["attempts"]) for row in rows] == [
-        ("v05", "decode", 2),
-        ("v14", "decode", 2),
-    ]
-    assert "SIGSEGV" in rows[0]["message"]
-    assert "within 2 s" in rows[1]["message"]
+    def packed(source: Path, out: str) -> int:
+        options = ["--fps", "1", "--max-tiles", "1", "--samples-per-shard", "25"]
+        limits = ["--video-timeout", "2", "--video-memory", "300MB", "--executor", "serial"]
+        return run(["pack", str(source), "--out", str(tmp_path / out), *options, *limits])
+
+    bad = {video: uri.format(good) for video, (uri, _) in BAD.items()}
+    assert packed(manifest("a.csv", {**bad, FLAKY: f"poison://once{flaky}"}), "a") == 3
+    directory = DatasetDirectory.open(str(tmp_path / "a"))
+    rows = directory.failures().to_pylist()
+    assert {row["id"]: row["attempts"] for row in rows} == dict.fromkeys(BAD, 2)
+    for row in rows:
+        assert re.search(BAD[row["id"]][1], row["message"]), row
+    assert directory.read_index()["id"].to_pylist() == [v for v in names if v not in BAD]
     # twin: nothing bad ever happened
-    plain = [uri if isinstance(uri, Path) else "gone.mp4" for uri in uris]
-    plain[13] = f"poison://fine{flaky}"
-    pack(
-        manifest("b.csv", plain), tmp_path / "b", values, Resources(decoders=how), own_nursery=True
-    )
+    gone = dict.fromkeys(BAD, "gone.mp4")
+    assert packed(manifest("b.csv", {**gone, FLAKY: f"poison://fine{flaky}"}), "b") == 3
     left, right = contents(tmp_path / "a"), contents(tmp_path / "b")
     shards = [name for name in left if name.startswith("shards/")]
     assert len(shards) == 2
     assert all(left[name] == right[name] for name in shards)
+
+
+@pytest.mark.usefixtures("poison")
+def test_a_video_that_kills_whoever_tries_it_is_set_aside(videos: Path, tmp_path: Path) -> None:
+    """Tried four times, on record after that; the videos of its unit and the units behind are packed."""
+    good = videos / "clip0.mp4"
+    manifest = tmp_path / "m.csv"
+    paths = [f"poison://kill{good}", good, good]
+    manifest.write_text("path,id\n" + "".join(f"{path},v{n}\n" for n, path in enumerate(paths)))
+    options = ["--attempts", "4", "--samples-per-shard", "2", "--fps", "1", "--executor", "serial"]
+    assert run(["pack", str(manifest), "--out", str(tmp_path / "out"), *options]) == 3
+    directory = DatasetDirectory.open(str(tmp_path / "out"))
+    (row,) = directory.failures().to_pylist()
+    assert (row["id"], row["attempts"], row["shard"]) == ("v0", 4, 0)
+    assert "SIGKILL" in row["message"]
+    assert directory.read_index()["id"].to_pylist() == ["v1", "v2"]

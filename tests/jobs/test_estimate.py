@@ -15,8 +15,10 @@ from gazepack.selectors import build
 SETTINGS = {"shards": {"samples_per_shard": 2}, "fit": {"max_tiles": 2}}
 
 
-def estimated(source: Path, sample: int, nursery: Nursery | None = None) -> Estimate:
-    settings = PackSettings.parse(SETTINGS)
+def estimated(
+    source: Path, sample: int, nursery: Nursery | None = None, container: str = "webdataset"
+) -> Estimate:
+    settings = PackSettings.parse({**SETTINGS, "container": container})
     return estimate(
         [str(source)],
         settings=settings,
@@ -52,3 +54,17 @@ def test_nothing_to_pack_is_one_line(tmp_path: Path) -> None:
     """An empty folder has no estimate."""
     with pytest.raises(SourceError, match="holds no video"):
         estimated(tmp_path, 3)
+
+
+def test_bytes_are_those_of_the_container(
+    videos: Path, tmp_path: Path, pack: Callable[..., Any], nursery: Nursery
+) -> None:
+    """One video takes what its shard takes, in the container that is asked for."""
+    found = {}
+    for container in ("webdataset", "arrow"):
+        out = tmp_path / container
+        pack(videos / "clip0.mp4", out, {**SETTINGS, "container": container})
+        found[container] = estimated(videos / "clip0.mp4", 2, nursery, container).bytes.value
+        size = DatasetDirectory.open(str(out)).shard_facts(0).size
+        assert found[container] == pytest.approx(size)
+    assert found["webdataset"] != found["arrow"]

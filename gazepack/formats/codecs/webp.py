@@ -17,18 +17,16 @@ from PIL import Image
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gazepack.errors import DatasetError, UsageError
-from gazepack.formats.codecs.atlas import Atlas
-from gazepack.formats.codecs.base import Patches, check_patches, no_patches
+from gazepack.formats.codecs.base import Patches, Stored
+from gazepack.formats.codecs.picture import PictureCodec
 
-MAX_SIDE = 16383
-"""The largest width or height of a WebP, in pixels."""
 _HEADER = struct.Struct("<4sI8sIBI")
 """RIFF, size of the rest, `WEBPVP8L`, size of the chunk, signature, 14 bits of width - 1 and of height - 1."""
 _SIGNATURE = 0x2F
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebpCodec:
+class WebpCodec(PictureCodec):
     """The codec `webp`, lossless.
 
     Raises:
@@ -38,6 +36,7 @@ class WebpCodec:
     name: ClassVar[str] = "webp"
     extension: ClassVar[str] = "webp"
     lossless: ClassVar[bool] = True
+    max_side: ClassVar[int] = 16383
 
     effort: int = 0
     """0 (fast) to 6 (small)."""
@@ -50,34 +49,31 @@ class WebpCodec:
         """Return the name and the effort."""
         return {"name": self.name, "effort": self.effort}
 
-    def encode(self, patches_NPP3: Patches) -> bytes:
-        """Return one lossless WebP, or nothing for no patches."""
-        num_patches, patch_size = check_patches(patches_NPP3)
-        if not num_patches:
-            return b""
+    def pack(self, picture: Image.Image) -> bytes:
+        """Return one lossless WebP."""
         out = io.BytesIO()
-        picture = Image.fromarray(_atlas(num_patches, patch_size).lay_out(patches_NPP3))
         quality = min(100, 20 * self.effort)  # of a lossless picture, this too is effort
         picture.save(out, format="WEBP", lossless=True, method=self.effort, quality=quality)
         return out.getvalue()
 
-    def decode(self, data: bytes, *, num_patches: int, patch_size: int) -> Patches:
-        """Return uint8 N x P x P x 3; its stated size is checked before it is decoded."""
-        if not num_patches:
-            return no_patches(data, patch_size=patch_size)
-        atlas = _atlas(num_patches, patch_size)
-        return atlas.take_apart(_decode_picture(data, size=atlas.size))
+    def unpack(self, data: Stored, *, size: tuple[int, int]) -> Patches:
+        """Return the picture of a lossless WebP of this size.
+
+        The header is read here, because the library allocates what a header states before it can be asked.
+        """
+        _check_header(data, size=size)
+        try:
+            with WebPImageFile(io.BytesIO(data)) as image:
+                picture = np.asarray(image.convert("RGB"), dtype=np.uint8)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise DatasetError(f"the WebP cannot be decoded ({error})") from error
+        if picture.shape != (size[1], size[0], 3):
+            raise DatasetError(f"the WebP cannot be decoded (it gave {picture.shape})")
+        return picture
 
 
-def _atlas(num_patches: int, patch_size: int) -> Atlas:
-    return Atlas(num_patches=num_patches, patch_size=patch_size, block=1, max_side=MAX_SIDE)
-
-
-def _decode_picture(data: bytes, *, size: tuple[int, int]) -> Patches:
-    """Return uint8 H x W x 3 of a lossless WebP of exactly this (width, height).
-
-    The header is read here, because the library allocates what a header states before it can be asked.
-    """
+def _check_header(data: Stored, *, size: tuple[int, int]) -> None:
+    """Refuse what is no plain lossless WebP that states this (width, height)."""
     if len(data) < _HEADER.size:
         raise DatasetError(f"the WebP cannot be decoded (it has {len(data)} bytes)")
     riff, rest, kind, _, signature, bits = _HEADER.unpack_from(data)
@@ -90,11 +86,3 @@ def _decode_picture(data: bytes, *, size: tuple[int, int]) -> Patches:
         raise DatasetError(
             f"the WebP is {stated[0]} x {stated[1]} where the tokens need {size[0]} x {size[1]}"
         )
-    try:
-        with WebPImageFile(io.BytesIO(data)) as image:
-            picture = np.array(image.convert("RGB"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DatasetError(f"the WebP cannot be decoded ({error})") from error
-    if picture.shape != (size[1], size[0], 3):
-        raise DatasetError(f"the WebP cannot be decoded (it gave {picture.shape})")
-    return picture

@@ -13,7 +13,7 @@ import numpy as np
 import zstandard
 
 from gazepack.errors import DatasetError, UsageError
-from gazepack.formats.codecs.base import Patches, check_patches, no_patches
+from gazepack.formats.codecs.base import Patches, Stored, check_patches, make_room, no_patches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +47,18 @@ class ZstdCodec:
         planes_N3PP = to_differences(patches_NPP3)
         return zstandard.ZstdCompressor(level=self.level).compress(planes_N3PP.tobytes())
 
-    def decode(self, data: bytes, *, num_patches: int, patch_size: int) -> Patches:
+    def decode(
+        self, data: Stored, *, num_patches: int, patch_size: int, out: Patches | None = None
+    ) -> Patches:
         """Return uint8 N x P x P x 3; its stated size is checked before it is unpacked."""
         if not num_patches:
-            return no_patches(data, patch_size=patch_size)
+            return no_patches(data, patch_size=patch_size, out=out)
         shape = (num_patches, 3, patch_size, patch_size)
         content = _decompress(data, size=num_patches * 3 * patch_size * patch_size)
-        return from_differences(np.frombuffer(content, dtype=np.uint8).reshape(shape))
+        planes_N3PP = np.frombuffer(content, dtype=np.uint8).reshape(shape)
+        room = make_room(num_patches, patch_size=patch_size, out=out)
+        from_differences(planes_N3PP, out=room)
+        return room
 
 
 def to_differences(patches_NPP3: Patches) -> Patches:
@@ -65,8 +70,8 @@ def to_differences(patches_NPP3: Patches) -> Patches:
     return planes
 
 
-def from_differences(planes_N3PP: Patches) -> Patches:
-    """Return uint8 N x P x P x 3; the inverse of `to_differences`."""
+def from_differences(planes_N3PP: Patches, *, out: Patches) -> None:
+    """Put uint8 N x P x P x 3 into `out`; the inverse of `to_differences`."""
     planes = planes_N3PP.copy()
     for i in range(
         1, planes.shape[2]
@@ -75,10 +80,10 @@ def from_differences(planes_N3PP: Patches) -> Patches:
     for i in range(1, planes.shape[3]):
         planes[..., i] += planes[..., i - 1]
     planes[:, 0::2] += planes[:, 1:2]
-    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    out[...] = planes.transpose(0, 2, 3, 1)
 
 
-def _decompress(data: bytes, *, size: int) -> bytes:
+def _decompress(data: Stored, *, size: int) -> bytes:
     """Return exactly `size` bytes, or refuse before they are unpacked."""
     try:
         stated = zstandard.frame_content_size(data)

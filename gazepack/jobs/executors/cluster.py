@@ -32,6 +32,10 @@ class ClusterSettings:
     """Cores that each worker is given."""
     gpus_per_worker: float = 0.0
     """GPUs, or the share of one, that each worker is given."""
+    units_per_worker: int = 50
+    """Units after which a worker is replaced, so that a leak never grows for long."""
+    worker_memory_bytes: int | None = None
+    """A worker that holds more than this after a unit is replaced at once; its decoders do not count."""
 
     def __post_init__(self) -> None:
         least, most = self.min_workers or 1, self.max_workers

@@ -4,24 +4,22 @@ It is told a unit and answers when the shard is committed; asked meanwhile, it s
 may die at any moment. Frames stay inside it and its decoders, so the object store sees only a few numbers.
 """
 
+import resource
 import threading
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
-from ray.util.metrics import Counter
 
-from gazepack import errors
-from gazepack.errors import GazepackError, VideoError
+from gazepack.errors import GazepackError
 from gazepack.formats import Codec, DatasetDirectory
 from gazepack.jobs.decoders import Decoders
+from gazepack.jobs.executors.meter import RayMeter
+from gazepack.jobs.metrics import Stage
+from gazepack.jobs.models import build_selector
 from gazepack.jobs.plan import Unit
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.unit import Resources, VideoDone, pack_unit
-from gazepack.selectors import build
-
-News = list[dict[str, Any]]
-"""Videos that are over, as plain values: exceptions with arguments of their own do not survive pickling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +38,37 @@ class Job:
     """Clips that are chosen for side by side on a CPU."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitEnd:
+    """A worker's answer to a unit."""
+
+    error: GazepackError | None
+    """What stopped it, or `None` when it is committed."""
+    seconds: dict[Stage, float]
+    """How long the worker was at each stage."""
+    bytes: int
+    """Of the samples that were written."""
+    memory_bytes: int
+    """What the worker then holds for itself, its decoders not counted."""
+
+
 class Packer:
     """The actor; `pack` and `news` may be called at the same time."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._directory = DatasetDirectory.open(job.uri)
-        self._selector = build(job.settings.selector, device=job.resources.device)
+        self._selector = build_selector(job.settings.selector, device=job.resources.device)
         self._decoders = Decoders(job.settings, job.resources.decoders)
         self._lock = threading.Lock()
-        self._news: News = []
-        self._counters = {
-            name: Counter(f"gazepack_{name}", description=f"{name} since this worker started")
-            for name in ("videos", "failures", "frames", "tokens")
-        }
+        self._news: list[VideoDone] = []
+        self._meter = RayMeter()
 
-    def pack(self, unit: Unit) -> dict[str, Any] | None:
-        """Pack a unit; return `None`, or the error that stopped it, as plain values."""
+    def pack(self, unit: Unit) -> UnitEnd:
+        """Pack a unit, and say how it went."""
         torch.set_num_threads(self._job.num_threads)
+        before, num_bytes = self._meter.seconds.copy(), self._meter.bytes
+        stopped: GazepackError | None = None
         try:
             pack_unit(
                 unit,
@@ -68,12 +79,18 @@ class Packer:
                 decoders=self._decoders,
                 resources=self._job.resources,
                 report=self._note,
+                meter=self._meter,
             )
         except GazepackError as error:
-            return flattened(error)
-        return None
+            stopped = error
+        return UnitEnd(
+            error=stopped,
+            seconds={stage: s - before[stage] for stage, s in self._meter.seconds.items()},
+            bytes=self._meter.bytes - num_bytes,
+            memory_bytes=own_memory(),
+        )
 
-    def news(self) -> News:
+    def news(self) -> list[VideoDone]:
         """Return the videos that are over since this was last asked."""
         with self._lock:
             news, self._news = self._news, []
@@ -81,40 +98,12 @@ class Packer:
 
     def _note(self, video: VideoDone) -> None:
         """Take note of a video that is over."""
-        counts = {"videos": 1, "frames": video.frames, "tokens": video.tokens}
-        counts["failures"] = int(video.error is not None)
-        for name, count in counts.items():
-            if count:
-                self._counters[name].inc(count)
-        error = video.error and flattened(video.error)
-        plain = {
-            "id": video.id,
-            "error": error,
-            "bytes": video.bytes,
-            "frames": video.frames,
-            "tokens": video.tokens,
-            "dense_tokens": video.dense_tokens,
-        }
+        self._meter.video(video)
         with self._lock:
-            self._news.append(plain)
+            self._news.append(video)
 
 
-def flattened(error: GazepackError) -> dict[str, Any]:
-    """Return an error as plain values."""
-    plain = {"kind": type(error).__name__, "problem": error.problem, "remedy": error.remedy}
-    if isinstance(error, VideoError):
-        plain["stage"] = error.stage
-    return plain
-
-
-def restored(plain: dict[str, Any]) -> GazepackError:
-    """Return the error that `flattened` took apart; a `DatasetError` has its place in the problem already."""
-    values = dict(plain)
-    kind: type[GazepackError] = getattr(errors, values.pop("kind"))
-    return kind(values.pop("problem"), **values)
-
-
-def restored_video(plain: dict[str, Any]) -> VideoDone:
-    """Return one video of the news."""
-    error = plain["error"] and restored(plain["error"])
-    return VideoDone(**{**plain, "error": error})
+def own_memory() -> int:
+    """Return the bytes that this process holds and shares with no other."""
+    _, resident, shared, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return (int(resident) - int(shared)) * resource.getpagesize()

@@ -19,9 +19,11 @@ from ray.exceptions import RayError, RayTaskError
 
 from gazepack.errors import GazepackError, UsageError
 from gazepack.jobs.executors.cluster import ClusterSettings, cluster
-from gazepack.jobs.executors.packer import Job, Packer, restored, restored_video
+from gazepack.jobs.executors.meter import RunGauges
+from gazepack.jobs.executors.packer import Job, Packer, UnitEnd
 from gazepack.jobs.ledger import Run
-from gazepack.jobs.unit import Report, Resources
+from gazepack.jobs.metrics import Meter, Tally
+from gazepack.jobs.unit import Report, Resources, VideoDone
 
 DEATHS = 4
 """Workers that a unit may take with it before it is set aside."""
@@ -29,15 +31,18 @@ ERRORS = 2
 """How often a unit may meet the same trouble with storage before the run stops."""
 FALSE_STARTS = 6
 """Workers that may die before they could begin, one after the other, before the run stops."""
-UNITS_EACH = 50
-"""Units after which a worker is replaced, so that a leak never grows for long."""
 TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 900.0
 """How long the first of `min_workers` may take to come; a cluster may have to rent machines first."""
 
 
 def run_ray(
-    run: Run, *, resources: Resources, report: Report, settings: ClusterSettings | None = None
+    run: Run,
+    *,
+    resources: Resources,
+    report: Report,
+    meter: Meter | None = None,
+    settings: ClusterSettings | None = None,
 ) -> None:
     """Pack all pending units.
 
@@ -45,6 +50,7 @@ def run_ray(
         run: what to pack.
         resources: what decides the speed of one worker.
         report: told of every video as it ends.
+        meter: told at the end of every unit how its worker's time was spent, if anybody wants to know.
         settings: where, and how many workers; this machine if `None`.
 
     Raises:
@@ -62,7 +68,8 @@ def run_ray(
         num_threads=settings.cpus_per_worker,
     )
     with cluster(settings) as most:
-        driver = _Driver(run, job, settings, most, report)
+        meter = Tally() if meter is None else meter
+        driver = _Driver(run, job, settings, most, report, meter)
         try:
             driver.drive()
         finally:
@@ -86,6 +93,8 @@ class _Worker:
     """What it packs; None while it starts."""
     units: int = 0
     """How many it was given."""
+    memory_bytes: int = 0
+    """What it held when it last ended one."""
     asked: Ref | None = None
     """Its news, when they have been asked for."""
 
@@ -94,9 +103,16 @@ class _Driver:
     """The units that are left, and the workers."""
 
     def __init__(
-        self, run: Run, job: Job, settings: ClusterSettings, most: int, report: Report
+        self,
+        run: Run,
+        job: Job,
+        settings: ClusterSettings,
+        most: int,
+        report: Report,
+        meter: Meter,
     ) -> None:
-        self._run, self._report, self._settings, self._most = run, report, settings, most
+        self._run, self._settings, self._most = run, settings, most
+        self._report, self._meter, self._gauges = report, meter, RunGauges()
         self._job = ray.put(job)
         self._actor: Any = ray.remote(Packer).options(
             num_cpus=settings.cpus_per_worker,
@@ -125,6 +141,8 @@ class _Driver:
             for worker in [worker for worker in self._workers if worker.at in ready]:
                 self._answered(worker)
             self._gather_news()
+            busy = sum(worker.unit is not None for worker in self._workers)
+            self._gauges.show(units=len(self._line), workers=busy)
             self._check_arrivals()
         if self._aside:
             raise UsageError(
@@ -141,7 +159,7 @@ class _Driver:
     def _staff(self) -> None:
         """Have as many workers as are of use, and a unit for every free one."""
         for worker in [worker for worker in self._workers if worker.at is None]:
-            if not self._line or worker.units >= UNITS_EACH:
+            if not self._line or self._has_done_enough(worker):
                 self._dismiss(worker)
             else:
                 unit = self._run.plan.unit(self._line.popleft())
@@ -152,6 +170,12 @@ class _Driver:
             actor = self._actor.remote(self._job)
             self._workers.append(_Worker(actor=actor, at=actor.__ray_ready__.remote()))
             starting += 1
+
+    def _has_done_enough(self, worker: _Worker) -> bool:
+        """Return whether a worker is to be replaced before it leaks further."""
+        limit = self._settings.worker_memory_bytes
+        grown = limit is not None and worker.memory_bytes > limit
+        return grown or worker.units >= self._settings.units_per_worker
 
     def _dismiss(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -172,8 +196,13 @@ class _Driver:
             self._started += 1
             self._false_starts = 0
             return
-        if isinstance(answer, dict):
-            self._refused(unit, restored(answer))
+        assert isinstance(answer, UnitEnd)
+        worker.memory_bytes = answer.memory_bytes
+        for stage, seconds in answer.seconds.items():
+            self._meter.spent(stage, seconds)
+        self._meter.wrote(answer.bytes)
+        if answer.error is not None:
+            self._refused(unit, answer.error)
         else:
             self._tell(worker)
             self._reported.pop(unit, None)
@@ -229,7 +258,7 @@ class _Driver:
         assert worker.unit is not None
         asked, worker.asked = worker.asked, None
         try:
-            videos = [restored_video(plain) for plain in ray.get(asked)]
+            videos: list[VideoDone] = ray.get(asked)
         except RayError:
             return  # it died; whoever packs the unit again will tell
         reported = self._reported[worker.unit]

@@ -2,12 +2,18 @@
 
 from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.ledger import Run
+from gazepack.jobs.metrics import Meter
 from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.unit import Report, Resources, pack_unit
 
 
 def run_serial(
-    run: Run, *, resources: Resources, report: Report, nursery: Nursery | None = None
+    run: Run,
+    *,
+    resources: Resources,
+    report: Report,
+    meter: Meter | None = None,
+    nursery: Nursery | None = None,
 ) -> None:
     """Pack all pending units. Videos are decoded in processes of their own, as everywhere.
 
@@ -15,6 +21,7 @@ def run_serial(
         run: what to pack.
         resources: what decides the speed.
         report: told of every video as it ends.
+        meter: told how the time is spent, if anybody wants to know.
         nursery: where decoders come from; an own one if `None`.
 
     Raises:
@@ -31,4 +38,5 @@ def run_serial(
                 decoders=decoders,
                 resources=resources,
                 report=report,
+                meter=meter,
             )
