@@ -174,14 +174,20 @@ def start_cluster() -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture(scope="session")
 def packers() -> Callable[[], list[int]]:
-    """Return a function that gives the process ids of all workers on Ray."""
+    """Return a function that gives the process ids of the workers on all nodes that this process started."""
+
+    def parent_of(pid: int) -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[1])
 
     def packers() -> list[int]:
         found = []
         for folder in Path("/proc").iterdir():
             try:
                 if folder.name.isdigit() and b"ray::Packer" in (folder / "cmdline").read_bytes():
-                    found.append(int(folder.name))
+                    raylet = parent_of(int(folder.name))
+                    if parent_of(raylet) == os.getpid():
+                        found.append(int(folder.name))
             except OSError:
                 continue
         return found

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from gazepack.errors import StorageError, UsageError
+from gazepack.errors import CheckpointError, StorageError, UsageError
 from gazepack.formats import DatasetDirectory, verify_shard
 from gazepack.jobs import PackSettings, Resources, VideoDone, build_selector, open_run
 from gazepack.jobs.executors import ray as driver_of_ray
@@ -310,14 +310,36 @@ def test_each_worker_has_the_gpus_that_were_asked_for(
 
 def test_a_node_that_comes_during_the_run_is_used(nodes: Any, two: Path, tmp_path: Path) -> None:
     """A run whose workers fit nowhere waits, and goes on when a large enough machine comes."""
-    added: list[Any] = []
-    rent = lambda: added.append(nodes.add_node(num_cpus=3, object_store_memory=80 * 2**20))  # noqa: E731
-    renting = threading.Timer(2.0, rent)
-    renting.start()
-    on_ray(two, tmp_path / "out", min_workers=1, max_workers=2, cpus_per_worker=3)
-    renting.join()
+    where = {"min_workers": 1, "max_workers": 2, "cpus_per_worker": 3}
+    packing = threading.Thread(target=on_ray, args=[two, tmp_path / "out"], kwargs=where)
+    packing.start()
+    time.sleep(2.0)
+    assert packing.is_alive()
+    added = nodes.add_node(num_cpus=3, object_store_memory=80 * 2**20)
+    packing.join()
     assert len(DatasetDirectory.open(str(tmp_path / "out")).committed()) == 2
-    nodes.remove_node(added[0])
+    nodes.remove_node(added)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_model_that_workers_cannot_load_is_one_line(videos: Path, tmp_path: Path) -> None:
+    """What keeps a worker from beginning is told as it is, not as workers that died."""
+    model = shutil.copytree(
+        Path(__file__).parents[1] / "data" / "autogaze-tiny", tmp_path / "model"
+    )
+    settings = PackSettings.parse(
+        {**SETTINGS, "selector": {"name": "autogaze", "model": str(model), "gazing_ratio": 0.1}}
+    )
+    selector = build_selector(settings.selector, device="cpu")
+    run = open_run([str(videos)], str(tmp_path / "out"), settings=settings, selector=selector)
+    shutil.rmtree(model)
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*/model; give a folder"):
+        run_ray(
+            run,
+            resources=Resources(),
+            report=lambda _: None,
+            settings=ClusterSettings(max_workers=1),
+        )
 
 
 @pytest.mark.usefixtures("nodes")

@@ -35,7 +35,7 @@ def proxy(start_proxy: Callable[..., Any]) -> Iterator[Any]:
     proxy = start_proxy("--faults", "500", "503", "reset", "cut")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-        patch.setenv("GAZEPACK_RETRY_SECONDS", "4")
+        patch.setenv("GAZEPACK_RETRY_SECONDS", "1")
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         yield proxy
 

@@ -34,7 +34,7 @@ def dashboard(start_cluster: Callable[..., Any]) -> Iterator[str]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)
         head = {"num_cpus": 2, "include_dashboard": True, "dashboard_port": 0}
-        cluster = start_cluster(head, {"num_cpus": 2})
+        cluster = start_cluster(head)
         yield f"http://{cluster.head_node.webui_url}"
 
 

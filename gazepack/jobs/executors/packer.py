@@ -53,16 +53,24 @@ class UnitEnd:
 
 
 class Packer:
-    """The actor; `pack` and `news` may be called at the same time."""
+    """The actor: `begin` once, then `pack` again and again; `news` may be called at the same time."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._directory = DatasetDirectory.open(job.uri)
-        self._selector = build_selector(job.settings.selector, device=job.resources.device)
         self._decoders = Decoders(job.settings, job.resources.decoders)
         self._lock = threading.Lock()
         self._news: list[VideoDone] = []
         self._meter = RayMeter()
+
+    def begin(self) -> GazepackError | None:
+        """Open the directory and load the model; return what is in the way, or `None`."""
+        job = self._job
+        try:
+            self._directory = DatasetDirectory.open(job.uri)
+            self._selector = build_selector(job.settings.selector, device=job.resources.device)
+        except GazepackError as error:
+            return error
+        return None
 
     def pack(self, unit: Unit) -> UnitEnd:
         """Pack a unit, and say how it went."""

@@ -28,7 +28,7 @@ from gazepack.jobs.unit import Report, Resources, VideoDone
 DEATHS = 4
 """Workers that a unit may take with it before it is set aside."""
 ERRORS = 2
-"""How often a unit may meet the same trouble with storage before the run stops."""
+"""How often a unit, or the start of a worker, may meet trouble with storage before the run stops."""
 FALSE_STARTS = 6
 """Workers that may die before they could begin, one after the other, before the run stops."""
 TICK_SECONDS = 1.0
@@ -168,7 +168,7 @@ class _Driver:
         starting = sum(worker.unit is None for worker in self._workers)
         while starting < len(self._line) and len(self._workers) < self._most:
             actor = self._actor.remote(self._job)
-            self._workers.append(_Worker(actor=actor, at=actor.__ray_ready__.remote()))
+            self._workers.append(_Worker(actor=actor, at=actor.begin.remote()))
             starting += 1
 
     def _has_done_enough(self, worker: _Worker) -> bool:
@@ -193,8 +193,7 @@ class _Driver:
             return
         unit, worker.at = worker.unit, None
         if unit is None:
-            self._started += 1
-            self._false_starts = 0
+            self._began_or_not(worker, answer)
             return
         assert isinstance(answer, UnitEnd)
         worker.memory_bytes = answer.memory_bytes
@@ -207,6 +206,17 @@ class _Driver:
             self._tell(worker)
             self._reported.pop(unit, None)
         worker.unit = None
+
+    def _began_or_not(self, worker: _Worker, trouble: GazepackError | None) -> None:
+        """Count a worker in, or try on another machine what this one could not open; stop when none can."""
+        if trouble is None:
+            self._started += 1
+            self._false_starts = 0
+            return
+        self._dismiss(worker)
+        self._false_starts += 1
+        if self._false_starts >= ERRORS:
+            raise trouble
 
     def _refused(self, unit: int, error: GazepackError) -> None:
         """Try a unit again on another worker, whose disk or network may be better, or stop."""
