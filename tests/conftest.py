@@ -20,17 +20,6 @@ os.environ |= {
 }  # nodes of a cluster come late for the same reason
 
 
-_WITH_CLUSTERS = {"test_ray.py", "test_ray_s3.py", "test_submission.py"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, and all clusters of Ray in one: side by side they meet at ports."""
-    for item in items:
-        name = item.path.name
-        group = "clusters" if name in _WITH_CLUSTERS else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of recorded outputs and real clips, which is not part of the repository."""

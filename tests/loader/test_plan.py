@@ -64,7 +64,10 @@ def test_nothing_twice_nothing_lost_within_limits(
         for batch in batches:
             assert len(batch) <= limit.get("batch_size", len(tokens))
             total = sum(tokens[i] for i in batch)
-            assert len(batch) <= 1 or total <= limit.get("batch_tokens", total)
+            holding = sum(
+                tokens[i] > 0 for i in batch
+            )  # empty samples beside a large one cost nothing
+            assert holding <= 1 or total <= limit.get("batch_tokens", total)
         if not all(batches):
             assert step == made.num_steps - 1
             assert len(run) < world_size

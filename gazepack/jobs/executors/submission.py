@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -32,6 +33,8 @@ INTERRUPTED = 130
 MAX_WHEEL_BYTES = 400 * 2**20
 """Unpacked; Ray itself takes 500 MiB."""
 POLL_SECONDS = 2.0
+AGENT_SECONDS = 60.0
+"""How long a cluster that answers may take until it takes jobs."""
 _ANSWER_SECONDS = 10.0
 _WHEEL = re.compile(r"gazepack-[A-Za-z0-9_.+!]+(-\d[A-Za-z0-9_.]*)?-py3-none-any\.whl")
 
@@ -157,10 +160,23 @@ def submit(
     runtime_env = {"working_dir": str(folder), "env_vars": dict(environment)}
     try:
         client = JobSubmissionClient(address)
-        taken = client.submit_job(entrypoint=entrypoint(arguments), runtime_env=runtime_env)
+        taken = _submitted(client, entrypoint(arguments), runtime_env)
     except (RuntimeError, OSError, json.JSONDecodeError) as error:
         raise _no_answer(address, error) from error
     return Submission(client=client, address=address, id=taken)
+
+
+def _submitted(client: JobSubmissionClient, command: str, runtime_env: dict[str, Any]) -> str:
+    """Hand a job over; a cluster that has just started answers before its agent, which runs jobs, is there."""
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            taken: str = client.submit_job(entrypoint=command, runtime_env=runtime_env)
+            return taken
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def values_of(names: Sequence[str]) -> dict[str, str]:
