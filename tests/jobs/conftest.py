@@ -144,7 +144,8 @@ def start_cluster() -> Iterator[Callable[..., Any]]:
     """Return a function that starts a Ray cluster of several nodes and connects to it.
 
     Its arguments are those of the head and of each further node. Processes of the cluster have the environment
-    of the moment at which their node was added. The cluster ends with the module.
+    of the moment at which their node was added. Agents take any free port: several clusters may run here. The
+    cluster ends with the module.
     """
     started: list[Any] = []
 
@@ -157,7 +158,7 @@ def start_cluster() -> Iterator[Callable[..., Any]]:
 
             started.append(cluster := Cluster())
             for node in ({"include_dashboard": False, "_system_config": RAY, **head}, *nodes):
-                cluster.add_node(**STORE, **node)
+                cluster.add_node(dashboard_agent_listen_port=0, **STORE, **node)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         return cluster
 
