@@ -94,7 +94,9 @@ def test_poison_is_quarantined_after_two_tries(
         raise end.error
     for position in (0, 2):
         alone = list(clips_of_segment(position, segment(good), SETTINGS))
-        assert_same_clips(of(items, position)[:-1], alone)
+        got = of(items, position)[:-1]
+        starts = [n for n, item in enumerate(got) if isinstance(item, SegmentStart)]
+        assert_same_clips(got[starts[-1] :], alone)  # a slow machine may take two tries for a good one
 
 
 def test_a_killed_nursery_is_replaced(decoders: Decoders, videos: Path) -> None:
