@@ -1,16 +1,20 @@
 """What every room's tests share."""
 
+import json
 import os
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
 import pytest
 import torch
+
+from gazepack.autogaze import AutoGazeConfig
 
 # Tests run beside other work; threads that wait for each other on a busy machine cost twenty times their use.
 torch.set_num_threads(1)
@@ -82,3 +86,52 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
         clients.clear_instance_cache()
     server.stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A running `faulty_proxy.py` before the S3 server."""
+
+    port: int
+    process: subprocess.Popen[str]
+
+    def stop(self) -> dict[str, int]:
+        """End it; return how many requests met each fault."""
+        self.process.terminate()
+        told, _ = self.process.communicate()
+        counts: dict[str, int] = json.loads(told)
+        return counts
+
+
+@pytest.fixture(scope="module")
+def start_proxy(s3_server: S3Server) -> Iterator[Callable[..., Proxy]]:
+    """Return a function that starts a proxy before the S3 server; its arguments are the program's."""
+    started: list[Proxy] = []
+
+    def start(*options: str) -> Proxy:
+        script = Path(__file__).parent / "faulty_proxy.py"
+        line = [sys.executable, str(script), str(s3_server.port), *options]
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        started.append(Proxy(port=int(process.stdout.readline()), process=process))
+        return started[-1]
+
+    yield start
+    for proxy in started:
+        if proxy.process.poll() is None:
+            proxy.stop()
+
+
+@pytest.fixture(scope="session")
+def canvas_config() -> AutoGazeConfig:
+    """What is trained here, 16 wide: 80 thousand weights."""
+    values = AutoGazeConfig.default().model_dump()
+    model = values["gaze_model_config"]
+    model["vision_model_config"] |= {"hidden_dim": 16, "out_dim": 16}
+    model["connector_config"]["hidden_dim"] = 16
+    model["gaze_decoder_config"] |= {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+    }
+    return AutoGazeConfig.model_validate(values)

@@ -4,7 +4,7 @@ from gazepack.autogaze.canvas import CanvasNetwork, fresh_canvas_network
 from gazepack.autogaze.config import AutoGazeConfig
 from gazepack.autogaze.engine import FrameGaze
 from gazepack.autogaze.gaze import AutoGaze, Gaze, Stream, frame_budgets
-from gazepack.autogaze.network import AutoGazeNetwork, TeacherForced, fresh_network
+from gazepack.autogaze.network import AutoGazeNetwork, fresh_network
 from gazepack.autogaze.weights import Checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "FrameGaze",
     "Gaze",
     "Stream",
-    "TeacherForced",
     "frame_budgets",
     "fresh_canvas_network",
     "fresh_network",

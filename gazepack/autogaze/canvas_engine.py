@@ -34,9 +34,10 @@ class CanvasEngine:
     def __init__(self, network: CanvasNetwork, *, device: torch.device, dtype: torch.dtype) -> None:
         self.config = network.config
         self.device = device
-        moved = copy.deepcopy(network).to(device=device, dtype=dtype)
-        moved.finer_II = network.finer_II.to(device)  # of a reading, so float32 in every dtype
-        self._network = moved.requires_grad_(False).eval()
+        moved = copy.deepcopy(network).to(device).requires_grad_(False).eval()
+        for weight in moved.parameters():  # not the buffers, which are geometry
+            weight.data = weight.data.to(dtype)
+        self._network = moved
         self._decoder = PackedDecoder(moved.gaze_decoder)
         self._dtype = dtype
 

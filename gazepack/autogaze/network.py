@@ -1,8 +1,8 @@
-"""AutoGaze as plain torch modules: encoder, Llama decoder, heads. Trainable, slow to decode with.
+"""The published AutoGaze as plain torch modules: encoder, Llama decoder, heads.
 
 Attribute names are the published ones, so `state_dict` keys are the published tensor names without
-their leading `gazing_model.`. Decoding one frame after the other is the work of `reference` (clear)
-and `engine` (fast); what is here runs a whole clip at once, with the gaze given.
+their leading `gazing_model.`. How they are put to use is the work of `reference` (clear) and `engine`
+(fast). `canvas` shares the decoder.
 
     legend   B clips  T frames  C cells of a frame (196)  N tokens now  M tokens seen  D width
              A attention heads  E numbers in a head  K tokens predicted at once  V vocabulary (266)
@@ -11,7 +11,6 @@ Published: NVlabs/AutoGaze, arXiv 2603.12254; the stack is Llama 3 as in transfo
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ from torch.nn import functional
 
 from gazepack.autogaze.config import (
     CELLS,
-    END,
     VOCABULARY,
     AutoGazeConfig,
     DecoderConfig,
@@ -28,21 +26,6 @@ from gazepack.autogaze.config import (
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of one layer, each B x A x M x E."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherForced:
-    """What the network says about a gaze it is given, token by token.
-
-    Entries of empty slots (id 265) carry no meaning.
-    """
-
-    logits: Tensor
-    """B x T x N x V: scores each given token would have been chosen by, nothing masked out."""
-    loss_before: Tensor
-    """B x T x N: predicted loss before each token was added (what a loss threshold looks at)."""
-    loss_after: Tensor
-    """B x T x N: predicted loss after it was added (the published `task_loss_prediction`)."""
 
 
 class RMSNorm(nn.Module):
@@ -263,7 +246,7 @@ class Connector(nn.Module):
 
 
 class AutoGazeNetwork(nn.Module):
-    """The whole network, for training and for the decoders to take their weights from."""
+    """The whole network, from which the decoders take their weights."""
 
     def __init__(self, config: AutoGazeConfig) -> None:
         super().__init__()
@@ -276,51 +259,6 @@ class AutoGazeNetwork(nn.Module):
         """Return the vision tokens of normalised frames (`pixels.normalise`), B x T x 196 x D."""
         cells: Tensor = self.connector(self.vision_model(frames_BT3HW))
         return cells
-
-    def forward(self, frames_BT3HW: Tensor, ids_BTN: Tensor) -> TeacherForced:
-        """Score a gaze that is given, in one pass over the clip, at contiguous positions.
-
-        Args:
-            frames_BT3HW: normalised frames, B x T x 3 x 224 x 224.
-            ids_BTN: int64 tile ids in gaze order; 265 marks an empty slot, which nothing looks at.
-                Slot n of a frame belongs to step n // K, so gaps must stay where they are.
-
-        Returns:
-            Scores and predicted losses per slot; differentiable.
-        """
-        cells_BTCD = self.cells(frames_BT3HW)
-        kept_BTN = ids_BTN != END
-        tokens_BTND = self.gaze_decoder.model.embed_tokens(ids_BTN)
-        x_BSD = torch.cat((cells_BTCD, tokens_BTND.to(cells_BTCD.dtype)), dim=2).flatten(1, 2)
-        valid_BS = functional.pad(kept_BTN, (CELLS, 0), value=True).flatten(1)
-        hidden_BSD, _ = self.gaze_decoder.model(
-            x_BSD, valid_BS.cumsum(1) - 1, None if bool(valid_BS.all()) else _seen(valid_BS)
-        )
-        return self._read_heads(hidden_BSD.unflatten(1, (ids_BTN.shape[1], -1)))
-
-    def _read_heads(self, hidden_BTSD: Tensor) -> TeacherForced:
-        """Take each slot's scores and losses from the position and head that decoding would use."""
-        num_at_once = self.config.decoder.num_multi_token_pred
-        slots_N = torch.arange(hidden_BTSD.shape[2] - CELLS, device=hidden_BTSD.device)
-        heads_N = slots_N % num_at_once
-        sources_N = CELLS - 1 + slots_N - heads_N
-        logits_BTNKV, loss_BTNK = self.gaze_decoder.heads(hidden_BTSD[:, :, sources_N])
-        # after a step's last token, the loss is the next step's first, read at that token itself
-        next_heads_N = (heads_N + 1) % num_at_once
-        next_sources_N = torch.where(next_heads_N == 0, slots_N + CELLS, sources_N)
-        _, next_loss_BTNK = self.gaze_decoder.heads(hidden_BTSD[:, :, next_sources_N])
-        return TeacherForced(
-            logits=logits_BTNKV[:, :, slots_N, heads_N],
-            loss_before=loss_BTNK[:, :, slots_N, heads_N],
-            loss_after=next_loss_BTNK[:, :, slots_N, next_heads_N],
-        )
-
-
-def _seen(valid_BS: Tensor) -> Tensor:
-    """Return the causal mask without empty slots, bool B x 1 x S x S."""
-    length = valid_BS.shape[1]
-    causal_SS = torch.ones(length, length, dtype=torch.bool, device=valid_BS.device).tril()
-    return causal_SS & valid_BS[:, None, None, :]
 
 
 def fresh_network(config: AutoGazeConfig, *, seed: int) -> AutoGazeNetwork:

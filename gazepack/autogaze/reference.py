@@ -1,19 +1,36 @@
 """The decoder as it would be explained: one clip, one frame after the other, no speed.
 
 The slow twin of `engine`: what is here is right when it reads like the method's description and gives
-the recorded outputs of the published code; the engine is right when it gives the same as this.
+the recorded outputs of the published code; the engine is right when it gives the same as this. A gaze that
+is known can also be scored in one pass over the clip (`score`), which decodes nothing.
 
-    legend   T frames  C cells of a frame (196)  N tokens now  M tokens seen  D width
-             K tokens at once
+    legend   B clips  T frames  C cells of a frame (196)  N tokens now  M tokens seen  D width
+             K tokens at once  V vocabulary (266)
 """
 
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gazepack.autogaze.config import CELLS, END
 from gazepack.autogaze.network import AutoGazeNetwork, KeyValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a network says about a gaze it is given, token by token.
+
+    Entries of empty slots (id 265) carry no meaning.
+    """
+
+    logits: Tensor
+    """B x T x N x V: scores each given token would have been chosen by, nothing masked out."""
+    loss_before: Tensor
+    """B x T x N: predicted loss before each token was added (what a loss threshold looks at)."""
+    loss_after: Tensor
+    """B x T x N: predicted loss after it was added (the published `task_loss_prediction`)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,3 +120,47 @@ def decode_clip(
         decoder.frame(cells_CD, budget=budget, loss_threshold=loss_threshold)
         for cells_CD, budget in zip(cells_TCD, budgets_T, strict=True)
     ]
+
+
+def score(network: AutoGazeNetwork, frames_BT3HW: Tensor, ids_BTN: Tensor) -> Scores:
+    """Score a gaze that is given, in one pass over the clip, at contiguous positions.
+
+    Args:
+        network: which is asked.
+        frames_BT3HW: normalised frames, B x T x 3 x 224 x 224.
+        ids_BTN: int64 tile ids in gaze order; 265 marks an empty slot, which nothing looks at.
+            Slot n of a frame belongs to step n // K, so gaps must stay where they are.
+
+    Returns:
+        Scores and predicted losses per slot; differentiable.
+    """
+    cells_BTCD = network.cells(frames_BT3HW)
+    tokens_BTND = network.gaze_decoder.model.embed_tokens(ids_BTN)
+    x_BSD = torch.cat((cells_BTCD, tokens_BTND.to(cells_BTCD.dtype)), dim=2).flatten(1, 2)
+    valid_BS = functional.pad(ids_BTN != END, (CELLS, 0), value=True).flatten(1)
+    hidden_BSD, _ = network.gaze_decoder.model(x_BSD, valid_BS.cumsum(1) - 1, _seen(valid_BS))
+    return _read_heads(network, hidden_BSD.unflatten(1, (ids_BTN.shape[1], -1)))
+
+
+def _read_heads(network: AutoGazeNetwork, hidden_BTSD: Tensor) -> Scores:
+    """Take each slot's scores and losses from the position and head that decoding would use."""
+    num_at_once = network.config.decoder.num_multi_token_pred
+    slots_N = torch.arange(hidden_BTSD.shape[2] - CELLS)
+    heads_N = slots_N % num_at_once
+    sources_N = CELLS - 1 + slots_N - heads_N
+    logits_BTNKV, loss_BTNK = network.gaze_decoder.heads(hidden_BTSD[:, :, sources_N])
+    # after a step's last token, the loss is the next step's first, read at that token itself
+    next_heads_N = (heads_N + 1) % num_at_once
+    next_sources_N = torch.where(next_heads_N == 0, slots_N + CELLS, sources_N)
+    _, next_loss_BTNK = network.gaze_decoder.heads(hidden_BTSD[:, :, next_sources_N])
+    return Scores(
+        logits=logits_BTNKV[:, :, slots_N, heads_N],
+        loss_before=loss_BTNK[:, :, slots_N, heads_N],
+        loss_after=next_loss_BTNK[:, :, slots_N, next_heads_N],
+    )
+
+
+def _seen(valid_BS: Tensor) -> Tensor:
+    """Return the causal mask without empty slots, bool B x 1 x S x S."""
+    length = valid_BS.shape[1]
+    return torch.ones(length, length, dtype=torch.bool).tril() & valid_BS[:, None, None, :]

@@ -47,7 +47,7 @@ _FINAL = (
     IsADirectoryError,
     NotADirectoryError,
     ImportError,
-    NotImplementedError,  # from a client that cannot do this at all
+    NotImplementedError,  # what fsspec raises where a kind of storage lacks an operation
     GazepackError,
     MemoryError,
     TypeError,

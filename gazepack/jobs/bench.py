@@ -13,17 +13,15 @@ but not its memory.
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gazepack.autogaze import AutoGaze
 from gazepack.errors import SourceError, VideoError
-from gazepack.formats import Codec, DatasetDirectory, DatasetInfo, codec_from_settings
+from gazepack.formats import Codec, DatasetDirectory, codec_from_settings
 from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.clips import Clip, SegmentEnd
@@ -31,7 +29,7 @@ from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.plan import Unit
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
-from gazepack.jobs.unit import Resources, pack_unit, round_trip
+from gazepack.jobs.unit import Resources, VideoDone, clip_batch, pack_unit, round_trip
 from gazepack.patches import cut, fit, pyramid, split_tiles
 from gazepack.selectors import ClipBatch, Gazing, Selection, Selector, choose
 from gazepack.video import decode, probe
@@ -113,12 +111,10 @@ def bench_pack(
     with Decoders(settings, resources.decoders) as decoders:
         decoders.warm_up()
         clips, decoded = _decode(segments, decoders)
-        batches = _batches(clips, resources)
-        _choose(
-            selector, batches[:1], settings, codec
-        )  # what the first batch costs, no later one does
+        batches = _batches(clips, [segment.key for segment in segments], resources)
+        _choose(selector, batches[:1], settings, codec)  # the first batch of a process costs more
         selections, chosen = _choose(selector, batches, settings, codec)
-        kept = sum(batch.frames for batch in batches)
+        kept = sum(len(clip.times_T) for clip in clips)
         stages = [
             *_decode_and_fit(segments, settings),
             decoded,
@@ -130,16 +126,10 @@ def bench_pack(
         ]
     return PackBench(
         stages=tuple(stages),
-        tiles_per_frame=sum(b.frames * b.clips.grid.num_tiles for b in batches) / kept,
+        tiles_per_frame=sum(len(c.times_T) * c.grid.num_tiles for c in clips) / kept,
         tokens_per_frame=sum(len(s.frame) for s in selections) / kept,
         decoders=resources.decoders.num,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    clips: ClipBatch
-    frames: int
 
 
 def _decode(segments: Sequence[Segment], decoders: Decoders) -> tuple[list[Clip], Stage]:
@@ -168,6 +158,7 @@ def _decode(segments: Sequence[Segment], decoders: Decoders) -> tuple[list[Clip]
 def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list[Stage]:
     """Decode the first segment that can be in this process, and fit its frames."""
     for segment in segments:
+        start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
         try:
             with opened_source(segment.uri) as source:
                 info = probe(source)
@@ -175,12 +166,7 @@ def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list
                 frames = [
                     frame.rgb_HW3
                     for frame, _ in zip(
-                        decode(
-                            source,
-                            settings.sampling,
-                            start_seconds=segment.start_seconds or settings.start_seconds,
-                            end_seconds=segment.end_seconds or settings.end_seconds,
-                        ),
+                        decode(source, settings.sampling, start_seconds=start, end_seconds=end),
                         range(max(CLIP_FRAMES, MEMORY // (info.width * info.height * 12))),
                         strict=False,
                     )
@@ -206,41 +192,30 @@ def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list
     return []
 
 
-def _batches(clips: Sequence[Clip], resources: Resources) -> list[_Batch]:
-    """Put clips of one grid together as packing does."""
+def _batches(clips: Sequence[Clip], keys: Sequence[str], resources: Resources) -> list[ClipBatch]:
+    """Put clips of one grid together, in batches of the size that packing fills them to."""
     by_grid: dict[Grid, list[Clip]] = {}
     for clip in clips:
         by_grid.setdefault(clip.grid, []).append(clip)
     batches = []
     for grid, alike in by_grid.items():
-        size = max(1, resources.batch_size // grid.num_tiles)
+        size = -(-resources.batch_size // grid.num_tiles)
         for start in range(0, len(alike), size):
             some = alike[start : start + size]
-            frames = np.zeros((len(some), CLIP_FRAMES, grid.height, grid.width, 3), dtype=np.uint8)
-            for row, clip in enumerate(some):
-                frames[row, : len(clip.times_T)] = clip.frames_THW3
-            pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).contiguous()
-            batch = ClipBatch(
-                frames_BT3HW=pixels.to(resources.device),
-                num_frames=tuple(len(clip.times_T) for clip in some),
-                names=tuple(f"{clip.segment}/{clip.view}/{clip.number}" for clip in some),
-                grid=grid,
-            )
-            batches.append(_Batch(clips=batch, frames=sum(batch.num_frames)))
+            some_keys = [keys[clip.segment] for clip in some]
+            batches.append(clip_batch(some, some_keys, device=resources.device))
     return batches
 
 
 def _choose(
-    selector: Selector, batches: Sequence[_Batch], settings: PackSettings, codec: Codec
+    selector: Selector, batches: Sequence[ClipBatch], settings: PackSettings, codec: Codec
 ) -> tuple[list[Selection], float]:
     """Choose for every batch; return the selections and the seconds they took."""
     as_read = None if codec.lossless else round_trip(codec, settings.fit.patch_size)
     selections: list[Selection] = []
     began = time.perf_counter()
     for batch in batches:
-        selections += choose(
-            selector, batch.clips, min_psnr=settings.selector.min_psnr, as_read=as_read
-        )
+        selections += choose(selector, batch, min_psnr=settings.selector.min_psnr, as_read=as_read)
     return selections, time.perf_counter() - began
 
 
@@ -249,29 +224,21 @@ def _who(selector: Selector, settings: PackSettings) -> str:
     return selector.name + ("" if bound is None else f", every frame at {bound:g} dB")
 
 
-def _gaze(selector: Selector, batches: Sequence[_Batch]) -> list[Stage]:
+def _gaze(selector: Selector, batches: Sequence[ClipBatch]) -> list[Stage]:
     """Time the network by itself, if there is one: to a ratio, and to a threshold."""
     if not isinstance(selector, Gazing):
         return []
-    tiles_BT3SS = torch.cat([_tiles(batch.clips) for batch in batches])[:GAZE_CLIPS]
+    tiles_BT3SS = torch.cat([_tiles(batch) for batch in batches])[:GAZE_CLIPS]
     if not len(tiles_BT3SS):
         return []
     frames = len(tiles_BT3SS) * CLIP_FRAMES
-    threshold = selector.loss_threshold
-    ways: list[tuple[str, Callable[[AutoGaze], object]]] = [
-        ("ratio 0.06", lambda model: model.gaze(tiles_BT3SS, gazing_ratio=0.06))
-    ]
-    if threshold is not None:
-        ways.append(
-            (
-                f"threshold {threshold:g}",
-                lambda model: model.gaze(tiles_BT3SS, loss_threshold=threshold),
-            )
-        )
+    ways: dict[str, dict[str, float]] = {"ratio 0.06": {"gazing_ratio": 0.06}}
+    if selector.loss_threshold is not None:
+        ways[f"threshold {selector.loss_threshold:g}"] = {"loss_threshold": selector.loss_threshold}
     stages = []
-    for name, way in ways:
+    for name, way in ways.items():
         began = time.perf_counter()
-        way(selector.model)
+        selector.model.gaze(tiles_BT3SS, **way)
         seconds = time.perf_counter() - began
         stages.append(Stage(name="  gaze", what=f"{name}, tiles", frames=frames, seconds=seconds))
     return stages
@@ -286,18 +253,18 @@ def _tiles(clips: ClipBatch) -> Tensor:
     return tiles_BTG3SS.transpose(1, 2).flatten(0, 1)
 
 
-def _cut(batches: Sequence[_Batch]) -> Stage:
+def _cut(batches: Sequence[ClipBatch]) -> Stage:
     """Build the pyramid of every frame and cut a patch of each scale."""
     began = time.perf_counter()
     for batch in batches:
-        for frames_T3HW in batch.clips.frames_BT3HW:
+        for frames_T3HW in batch.frames_BT3HW:
             levels = pyramid(frames_T3HW)
             scale = torch.arange(4, device=frames_T3HW.device).repeat(len(frames_T3HW))
             frame = torch.arange(len(frames_T3HW), device=frames_T3HW.device).repeat_interleave(4)
             zero = torch.zeros_like(scale)
             at = {"frame": frame, "scale": scale, "row": zero, "col": zero}
-            cut(levels, **at, patch_size=batch.clips.grid.patch_size)
-    frames = sum(len(batch.clips) * CLIP_FRAMES for batch in batches)
+            cut(levels, **at, patch_size=batch.grid.patch_size)
+    frames = sum(len(batch) * CLIP_FRAMES for batch in batches)
     seconds = time.perf_counter() - began
     return Stage(name="  cut", what="pyramid and patches", frames=frames, seconds=seconds)
 
@@ -326,21 +293,10 @@ def _pack(
     codec: Codec,
     resources: Resources,
 ) -> list[Stage]:
-    """Pack the segments into a folder that is thrown away; write its shard once more."""
-    info = DatasetInfo(
-        container=settings.container,
-        codec=settings.codec.options(),
-        patch_size=settings.fit.patch_size,
-        clip_frames=CLIP_FRAMES,
-    )
-    frames = 0
-
-    def count(video: object) -> None:
-        nonlocal frames
-        frames += getattr(video, "frames", 0)
-
+    """Pack the segments into a folder that is thrown away; write the bytes of its shard once more."""
+    done: list[VideoDone] = []
     with tempfile.TemporaryDirectory(prefix="gazepack-bench-") as folder:
-        directory = DatasetDirectory.create_or_open(folder, info)
+        directory = DatasetDirectory.create_or_open(folder, settings.dataset_info(selector))
         began = time.perf_counter()
         pack_unit(
             Unit(number=0, segments=tuple(segments)),
@@ -350,16 +306,16 @@ def _pack(
             codec=codec,
             decoders=decoders,
             resources=resources,
-            report=count,
+            report=done.append,
         )
-        seconds = time.perf_counter() - began
-        samples = list(directory.iter_samples(0))
+        packed = time.perf_counter() - began
+        data = directory.storage.read_bytes(directory.shard_name(0))
         began = time.perf_counter()
-        directory.write_shard(1, iter(samples))
+        directory.storage.write_atomic("again", data)
         written = time.perf_counter() - began
-        size = directory.shard_facts(1).size
-    what = f"{settings.container}, {size / max(written, 1e-9) / 1e6:.0f} MB/s to a local disk"
+    frames = sum(video.frames for video in done)
+    what = f"{len(data) / 1e6 / written:.0f} MB/s to a local disk"
     return [
         Stage(name="write", what=what, frames=frames, seconds=written),
-        Stage(name="pack", what="everything together", frames=frames, seconds=seconds),
+        Stage(name="pack", what="everything together", frames=frames, seconds=packed),
     ]

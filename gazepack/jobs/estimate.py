@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gazepack.formats import DatasetDirectory, DatasetInfo, codec_from_settings
-from gazepack.geometry import CLIP_FRAMES
+from gazepack.formats import DatasetDirectory, codec_from_settings
 from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.plan import Unit
@@ -126,15 +125,9 @@ def _measure(
         Frames, tokens, bytes and hours of each (N x 4), and how many failed.
     """
     codec = codec_from_settings(settings.codec.options())
-    info = DatasetInfo(
-        container=settings.container,
-        codec=settings.codec.options(),
-        patch_size=settings.fit.patch_size,
-        clip_frames=CLIP_FRAMES,
-    )
     rows, failed = [], 0
     with tempfile.TemporaryDirectory(prefix="gazepack-plan-") as folder:
-        directory = DatasetDirectory.create_or_open(folder, info)
+        directory = DatasetDirectory.create_or_open(folder, settings.dataset_info(selector))
         for number, segment in enumerate(segments):
             done: list[VideoDone] = []
             began = time.monotonic()

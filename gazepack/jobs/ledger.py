@@ -15,19 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gazepack import __version__
 from gazepack.errors import DatasetError, ProvenanceError, SourceError, UsageError
 from gazepack.formats import (
     Codec,
     DatasetDirectory,
-    DatasetInfo,
     open_storage,
     outstanding,
 )
 from gazepack.formats.index import table_from_bytes, table_to_bytes
 from gazepack.formats.remote import BLOTTED, without_secrets
 from gazepack.formats.transfer import NOTE
-from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES
 from gazepack.jobs.decoders import DecoderSettings
 from gazepack.jobs.models import build_selector
 from gazepack.jobs.nursery import Nursery
@@ -83,17 +80,7 @@ def open_run(
         listed = list_sources(sources)
     else:
         _check_begun(out)
-    codec_settings = settings.codec.options()
-    info = DatasetInfo(
-        writer=f"gazepack {__version__}",
-        container=settings.container,
-        codec=codec_settings,
-        patch_size=settings.fit.patch_size,
-        clip_frames=CLIP_FRAMES,
-        scale_sides=SCALE_SIDES,
-        provenance=settings.provenance(selector),
-    )
-    directory = DatasetDirectory.create_or_open(out, info)
+    directory = DatasetDirectory.create_or_open(out, settings.dataset_info(selector))
     if sources:
         listing = _frozen(directory, listed, settings, how or DecoderSettings(), nursery)
     else:

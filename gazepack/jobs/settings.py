@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from gazepack import __version__
 from gazepack.errors import UsageError
-from gazepack.formats import codec_from
+from gazepack.formats import DatasetInfo, codec_from
 from gazepack.formats.meta import describe
-from gazepack.geometry import Grid, choose_grid
+from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES, Grid, choose_grid
 from gazepack.selectors import Selector, SelectorSettings
 from gazepack.video import Sampling, VideoInfo
 
@@ -132,6 +133,18 @@ class PackSettings(_Settings):
             return cls.model_validate(values)
         except ValidationError as error:
             raise UsageError(describe(error)) from None
+
+    def dataset_info(self, selector: Selector) -> DatasetInfo:
+        """Return what a dataset that is packed with these settings says of itself."""
+        return DatasetInfo(
+            writer=f"gazepack {__version__}",
+            container=self.container,
+            codec=self.codec.options(),
+            patch_size=self.fit.patch_size,
+            clip_frames=CLIP_FRAMES,
+            scale_sides=SCALE_SIDES,
+            provenance=self.provenance(selector),
+        )
 
     def provenance(self, selector: Selector) -> dict[str, Any]:
         """Return what decides the bytes, as JSON: these settings, with the selector's own account of itself."""

@@ -5,7 +5,7 @@ order of the listing. Which clips were batched together does not show in the out
 decoders delivered them. A segment that fails goes on record and leaves nothing else behind.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -173,18 +173,8 @@ class _UnitWork:
         clips = self.waiting.pop(grid)
         if not clips:
             return
-        frames = torch.zeros(
-            (len(clips), CLIP_FRAMES, 3, grid.height, grid.width), dtype=torch.uint8
-        )
-        for row, clip in enumerate(clips):
-            frames[row, : len(clip.times_T)] = torch.tensor(clip.frames_THW3).permute(0, 3, 1, 2)
-        names = (f"{self.segments[c.segment].segment.key}/{c.view}/{c.number}" for c in clips)
-        batch = ClipBatch(
-            frames_BT3HW=frames.to(self.resources.device),
-            num_frames=tuple(len(clip.times_T) for clip in clips),
-            names=tuple(names),
-            grid=grid,
-        )
+        keys = [self.segments[clip.segment].segment.key for clip in clips]
+        batch = clip_batch(clips, keys, device=self.resources.device)
         min_psnr = self.settings.selector.min_psnr
         selections = choose(self.selector, batch, min_psnr=min_psnr, as_read=self.as_read)
         for clip, selection in zip(clips, selections, strict=True):
@@ -228,6 +218,28 @@ def _done(work: SegmentWork, error: VideoError | None) -> VideoDone:
         frames=frames,
         tokens=0 if error else sum(len(s.frame) for s in work.selections.values()),
         dense_tokens=frames * sum(grid.num_dense for grid in work.views.values()),
+    )
+
+
+def clip_batch(clips: Sequence[Clip], keys: Sequence[str], *, device: str) -> ClipBatch:
+    """Put clips together for choosing.
+
+    Args:
+        clips: of one grid, at least one.
+        keys: of their segments.
+        device: where choosing is done.
+    """
+    grid = clips[0].grid
+    frames = torch.zeros((len(clips), CLIP_FRAMES, 3, grid.height, grid.width), dtype=torch.uint8)
+    for row, clip in enumerate(clips):
+        frames[row, : len(clip.times_T)] = torch.tensor(clip.frames_THW3).permute(0, 3, 1, 2)
+    return ClipBatch(
+        frames_BT3HW=frames.to(device),
+        num_frames=tuple(len(clip.times_T) for clip in clips),
+        names=tuple(
+            f"{key}/{clip.view}/{clip.number}" for key, clip in zip(keys, clips, strict=True)
+        ),
+        grid=grid,
     )
 
 

@@ -155,7 +155,8 @@ def build(settings: SelectorSettings, *, device: torch.device | str) -> Selector
 
     Raises:
         CheckpointError: the model cannot be loaded.
-        UsageError: the model's unit gives the bound no meaning as a threshold, and there is no other end.
+        UsageError: the model's unit gives the bound no meaning as a threshold, and there is no other end; or
+            it gives the threshold none.
     """
     match settings.name:
         case "autogaze":
@@ -188,9 +189,17 @@ def _gazing(settings: SelectorSettings, device: torch.device | str) -> Gazing:
 
 def _threshold(settings: SelectorSettings, model: AutoGaze) -> float | None:
     """Return where a frame ends: as asked, or at the bound where the model predicts dB."""
-    if settings.loss_threshold is not None:
-        return settings.loss_threshold
-    if settings.min_psnr is not None and model.config.loss_unit == "negative_psnr":
+    is_in_db, threshold = model.config.loss_unit == "negative_psnr", settings.loss_threshold
+    if is_in_db and threshold is not None and threshold > -PSNR_RANGE[0]:
+        raise UsageError(
+            f"loss threshold {threshold:g} is {-threshold:g} dB to "
+            f"{settings.model or 'the network in the package'}, which predicts minus the PSNR",
+            remedy=f"give one of at most {-PSNR_RANGE[0]:g}, such as -30 for 30 dB, "
+            "or a model of another unit",
+        )
+    if threshold is not None:
+        return threshold
+    if settings.min_psnr is not None and is_in_db:
         return -settings.min_psnr
     if settings.gazing_ratio is None:
         raise UsageError(

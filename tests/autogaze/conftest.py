@@ -119,21 +119,6 @@ def tiny_network(tiny_config: AutoGazeConfig) -> AutoGazeNetwork:
 
 
 @pytest.fixture(scope="session")
-def canvas_config() -> AutoGazeConfig:
-    """What is trained here, 16 wide."""
-    values = AutoGazeConfig.default().model_dump()
-    model = values["gaze_model_config"]
-    model["vision_model_config"] |= {"hidden_dim": 16, "out_dim": 16}
-    model["connector_config"]["hidden_dim"] = 16
-    model["gaze_decoder_config"] |= {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_attention_heads": 2,
-    }
-    return AutoGazeConfig.model_validate(values)
-
-
-@pytest.fixture(scope="session")
 def canvas_network(canvas_config: AutoGazeConfig) -> CanvasNetwork:
     """An untrained network whose heads have something to say, so that all of it shows in the choices."""
     network = fresh_canvas_network(canvas_config, seed=1)

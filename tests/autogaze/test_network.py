@@ -9,6 +9,7 @@ from gazepack.autogaze import AutoGazeConfig, fresh_network
 from gazepack.autogaze.config import END
 from gazepack.autogaze.network import rope_frequencies
 from gazepack.autogaze.pixels import normalise
+from gazepack.autogaze.reference import score
 
 TOLERANCE = 1e-4  # float32 sums in another order than the published code's
 
@@ -19,7 +20,7 @@ def test_teacher_forcing_reproduces_the_published_code(request, size):
     recording = request.getfixturevalue(size)
     ids = recording.forward_ids()
     with torch.no_grad():
-        forced = recording.network(normalise(recording.clips()[:2]), ids)
+        forced = score(recording.network, normalise(recording.clips()[:2]), ids)
     probabilities = forced.logits.softmax(-1).gather(-1, ids[..., None])[..., 0]
     expected = recording.expected["forward/gaze_probs"]
     np.testing.assert_allclose(probabilities.flatten(1), expected, atol=TOLERANCE)
@@ -34,8 +35,8 @@ def test_empty_slots_change_nothing(tiny):
     short[0, :, 7:] = END
     frames = normalise(tiny.clips()[:2, :4])
     with torch.no_grad():
-        padded = tiny.network(frames, short)
-        alone = tiny.network(frames[:1], ids[:1, :, :7])
+        padded = score(tiny.network, frames, short)
+        alone = score(tiny.network, frames[:1], ids[:1, :, :7])
     for field in dataclasses.fields(alone):
         np.testing.assert_allclose(
             getattr(padded, field.name)[:1, :, :7], getattr(alone, field.name), atol=TOLERANCE
@@ -49,7 +50,7 @@ def test_a_token_cannot_see_what_follows(tiny):
     other = frames.clone()
     other[:, 2] = -frames[:, 2]
     with torch.no_grad():
-        first, second = tiny.network(frames, ids).logits, tiny.network(other, ids).logits
+        first, second = (score(tiny.network, x, ids).logits for x in (frames, other))
     np.testing.assert_allclose(first[:, :2], second[:, :2], atol=TOLERANCE)
     assert (first[:, 2] - second[:, 2]).abs().max() > TOLERANCE
 
@@ -57,7 +58,7 @@ def test_a_token_cannot_see_what_follows(tiny):
 def test_every_weight_learns(tiny_config, tiny):
     """A loss on scores and losses reaches every parameter."""
     network = fresh_network(tiny_config, seed=0)
-    forced = network(normalise(tiny.clips()[:1, :2]), tiny.forward_ids()[:1, :2])
+    forced = score(network, normalise(tiny.clips()[:1, :2]), tiny.forward_ids()[:1, :2])
     (forced.logits.square().mean() + forced.loss_after.square().mean()).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

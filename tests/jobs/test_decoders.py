@@ -96,7 +96,8 @@ def test_poison_is_quarantined_after_two_tries(
         alone = list(clips_of_segment(position, segment(good), SETTINGS))
         got = of(items, position)[:-1]
         starts = [n for n, item in enumerate(got) if isinstance(item, SegmentStart)]
-        assert_same_clips(got[starts[-1] :], alone)  # a slow machine may take two tries for a good one
+        # a slow machine may take two tries for a good one
+        assert_same_clips(got[starts[-1] :], alone)
 
 
 def test_a_killed_nursery_is_replaced(decoders: Decoders, videos: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -45,13 +44,6 @@ def nodes(proxy: Any, start_cluster: Callable[..., Any]) -> Any:
     """A head without room for workers, and two nodes whose processes know S3 through the proxy only."""
     assert os.environ["AWS_ENDPOINT_URL"].endswith(f":{proxy.port}")
     return start_cluster({"num_cpus": 0}, {"num_cpus": 2}, {"num_cpus": 2})
-
-
-@pytest.fixture(scope="module")
-def source(s3_server: Any, videos: Path) -> str:
-    """The folder of videos in the bucket."""
-    shutil.copytree(videos, s3_server.bucket / "videos")
-    return "s3://bucket/videos"
 
 
 @pytest.fixture(scope="module")

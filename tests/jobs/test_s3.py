@@ -2,13 +2,14 @@
 
 import errno
 import os
-import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
 
 from gazepack.errors import StorageError
 from gazepack.formats import DatasetDirectory, open_storage
@@ -30,13 +31,6 @@ def client(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     point(s3_server.port)
     yield point
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-
-
-@pytest.fixture(scope="module")
-def source(s3_server: Any, videos: Path) -> str:
-    """The folder of videos in the bucket."""
-    shutil.copytree(videos, s3_server.bucket / "videos")
-    return "s3://bucket/videos"
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +157,8 @@ def test_what_will_not_pass_is_not_tried_again() -> None:
         if len(tries) < 2 or not may_pass(error):
             raise error
 
-    for final in (FileNotFoundError(), OSError(errno.EINVAL, "InvalidRange"), MemoryError()):
+    invalid = OSError(errno.EINVAL, "InvalidRange")
+    for final in (FileNotFoundError(), invalid, MemoryError()):
         tries.clear()
         with pytest.raises(type(final)):
             persistently(lambda error=final: fail(error))
@@ -171,6 +166,17 @@ def test_what_will_not_pass_is_not_tried_again() -> None:
     tries.clear()
     persistently(lambda: fail(ConnectionResetError()))
     assert len(tries) == 2
+
+
+def test_what_a_kind_of_storage_cannot_do_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fsspec says so with NotImplementedError, which is told after one try and no wait."""
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(NotImplementedError):
+        persistently(lambda: AsyncFileSystem().pipe_file("a", b""))
+    assert waits == []
 
 
 @pytest.mark.parametrize(

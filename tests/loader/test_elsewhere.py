@@ -3,9 +3,7 @@
 import itertools
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +28,12 @@ def remote(packed: str, s3_server: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def faulty(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[str]"]:
+def faulty(start_proxy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A proxy before the server that spoils one request in twenty; new clients go through it."""
-    script = Path(__file__).parents[1] / "jobs" / "faulty_proxy.py"
-    line = [sys.executable, str(script), str(s3_server.port), "--faults", *FAULTS]
-    proxy = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-    assert proxy.stdout is not None
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{int(proxy.stdout.readline())}")
+    proxy = start_proxy("--faults", *FAULTS)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     yield proxy
-    proxy.kill()
-    proxy.stdout.close()
-    proxy.wait()
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
@@ -67,22 +59,18 @@ def test_s3_gives_the_batches_of_a_folder(
     assert_same(list(cached), expected)
 
 
-def test_one_request_in_twenty_may_fail(
-    remote: str, packed: str, faulty: "subprocess.Popen[str]"
-) -> None:
+def test_one_request_in_twenty_may_fail(remote: str, packed: str, faulty: Any) -> None:
     """Server errors, throttling, resets and answers cut short are survived: two epochs, bit by bit."""
     plain, dataset = GazeDataset(packed, batch_size=4), GazeDataset(remote, batch_size=4)
     for _ in range(2):
         assert_same(list(dataset), list(plain))
-    faulty.terminate()
-    met = json.loads(faulty.communicate()[0])
-    assert set(met) == {"good", *FAULTS}
+    assert set(faulty.stop()) == {"good", *FAULTS}
 
 
 def test_an_outage_is_one_line_and_resumable(
     remote: str,
     packed: str,
-    faulty: "subprocess.Popen[str]",
+    faulty: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """When the server is gone for good the loop ends with one line, and the state goes on from there."""
@@ -93,7 +81,7 @@ def test_an_outage_is_one_line_and_resumable(
         for batch in dataset:
             seen.append(batch)
             if len(seen) == 3:
-                faulty.kill()
+                faulty.stop()
 
     with pytest.raises(
         StorageError, match=r"s3://bucket/.*/shards/0000.* cannot be read"

@@ -7,7 +7,6 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from gazepack.autogaze import AutoGazeConfig
 from gazepack.geometry import TILE_TOKENS, Grid
 from gazepack.patches import MID_GREY, max_sum_of_squares, pyramid
 from gazepack.selectors import ClipBatch
@@ -40,22 +39,6 @@ def make_clips_of(grid: Grid, num_frames: tuple[int, ...], *, seed: int = 0) -> 
         names=tuple(f"video-{seed}/{b}" for b in range(len(num_frames))),
         grid=grid,
     )
-
-
-@pytest.fixture(scope="session")
-def canvas_config() -> AutoGazeConfig:
-    """A tiny network that is shown the canvas and predicts dB."""
-    values = AutoGazeConfig.default().model_dump()
-    model = values["gaze_model_config"]
-    model["vision_model_config"] |= {"hidden_dim": 16, "out_dim": 16, "depth": 1}
-    model["connector_config"]["hidden_dim"] = 16
-    model["gaze_decoder_config"] |= {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_attention_heads": 2,
-        "num_hidden_layers": 1,
-    }
-    return AutoGazeConfig.model_validate(values)
 
 
 @pytest.fixture

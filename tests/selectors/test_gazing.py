@@ -115,7 +115,7 @@ def test_provenance(model: AutoGaze) -> None:
 @pytest.fixture(scope="module")
 def looking(canvas_config: AutoGazeConfig) -> AutoGaze:
     """A tiny network that is shown the canvas, untrained but with choices of its own."""
-    network = fresh_canvas_network(canvas_config, seed=0)
+    network = fresh_canvas_network(canvas_config, seed=1)
     with torch.no_grad():
         network.gaze_decoder.lm_head.weight.normal_(
             0, 0.3, generator=torch.Generator().manual_seed(1)

@@ -179,6 +179,14 @@ def test_a_model_that_predicts_db_takes_its_threshold_from_the_bound(tmp_path: P
     assert given.settings()["loss_threshold"] == -25.0
 
 
+@pytest.mark.parametrize("threshold", [0.6, -9.0])
+def test_a_threshold_of_another_unit_is_refused(canvas_model: Path, threshold: float) -> None:
+    """0.6 of the published unit is -0.6 dB to a model of dB, which would end every frame after one token."""
+    values = {"name": "autogaze", "model": str(canvas_model), "loss_threshold": threshold}
+    with pytest.raises(UsageError, match=r"predicts minus the PSNR; give one of at most -10"):
+        build(SelectorSettings.model_validate(values), device="cpu")
+
+
 def test_a_model_of_another_unit_does_not() -> None:
     """A bound says nothing to a model that does not predict dB; it needs another end."""
     values = {"name": "autogaze", "model": str(TINY), "min_psnr": 28.0}
