@@ -1,5 +1,8 @@
 """Writing: what is written reads back, whole or not at all."""
 
+import os
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -29,10 +32,16 @@ def test_the_default_keeps_the_colours(tmp_path: Path) -> None:
 
 
 def test_equal_input_gives_equal_files(tmp_path: Path) -> None:
-    """Two runs write the same bytes: no date, no random id."""
-    for name in ("a.mp4", "b.mp4"):
-        write_video(tmp_path / name, objects(96, 64, 40), fps=30)
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    """Two processes write the same bytes, whatever their memory held: no date, no random id."""
+    code = (
+        "import sys\nfrom gazepack.video import write_video\nfrom gazepack.video.scenes import objects\n"
+        "write_video(sys.argv[1], objects(96, 64, 40), fps=30)"
+    )
+    for filling in ("1", "170"):
+        environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.perturb={filling}"}
+        line = [sys.executable, "-c", code, str(tmp_path / f"{filling}.mp4")]
+        subprocess.run(line, env=environment, check=True)
+    assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "170.mp4").read_bytes()
 
 
 @pytest.mark.parametrize(
