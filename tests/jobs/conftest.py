@@ -69,7 +69,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo) -> P
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    """One nursery for all tests that do not care, as its start takes three seconds of a core."""
+    """One nursery for all tests that do not care, as its start takes half a second of a core."""
     nursery = Nursery()
     yield nursery
     nursery.close()

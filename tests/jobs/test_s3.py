@@ -9,7 +9,9 @@ from typing import Any
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError
 from fsspec.asyn import AsyncFileSystem
+from s3fs.errors import translate_boto_error
 
 from gazepack.errors import StorageError
 from gazepack.formats import DatasetDirectory, open_storage
@@ -158,14 +160,23 @@ def test_what_will_not_pass_is_not_tried_again() -> None:
             raise error
 
     invalid = OSError(errno.EINVAL, "InvalidRange")
-    for final in (FileNotFoundError(), invalid, MemoryError()):
+    taken = from_s3("PreconditionFailed", Condition="If-None-Match")
+    for final in (FileNotFoundError(), invalid, MemoryError(), taken, from_s3("AccessDenied")):
         tries.clear()
         with pytest.raises(type(final)):
             persistently(lambda error=final: fail(error))
         assert len(tries) == 1
-    tries.clear()
-    persistently(lambda: fail(ConnectionResetError()))
-    assert len(tries) == 2
+    at_once = from_s3("ConditionalRequestConflict")  # another writer of the same name is at it
+    for passing in (ConnectionResetError(), at_once, from_s3("SlowDown")):
+        tries.clear()
+        persistently(lambda error=passing: fail(error))
+        assert len(tries) == 2
+
+
+def from_s3(code: str, **fields: str) -> Exception:
+    """Return what the client makes of an error that S3 answers with."""
+    error: Exception = translate_boto_error(ClientError({"Error": {"Code": code, **fields}}, "Put"))
+    return error
 
 
 def test_what_a_kind_of_storage_cannot_do_is_not_tried_again(
