@@ -23,9 +23,8 @@ from rich.table import Table
 
 from gazepack.errors import GazepackError, SourceError
 from gazepack.geometry import CLIP_FRAMES, Grid
-from gazepack.patches import fit
 from gazepack.selectors import ClipBatch, Difference, Greedy, Random, Selection, Selector, choose
-from gazepack.video import Sampling, decode
+from gazepack.video import Sampling, decode, fit
 from gazepack.video.scenes import cuts, grainy, objects, pan, screen
 
 BOUNDS = (26, 30, 34)

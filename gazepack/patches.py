@@ -1,4 +1,4 @@
-"""Pixels: fit a frame, build the scale pyramid, cut patches, paint them back, measure the error.
+"""Pixels: of a fitted frame, build the scale pyramid, cut patches, paint them back, measure the error.
 
     legend   N  frames, or tiles of frames    H, W  height and width of the fitted frame, in pixels
              s  scale, 0 (coarse) to 3        h, w  height and width of the frame at one scale
@@ -24,7 +24,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from gazepack.geometry import FINEST, NUM_SCALES, SCALE_SIDES, TILE_SIDE, Grid
@@ -35,14 +34,6 @@ MID_GREY = 128
 """What a canvas holds before anything is painted."""
 MAX_PSNR = 100.0
 """The PSNR, in dB, given to a frame without error, and the most that is given to any."""
-
-
-def fit(rgb_HW3: Pixels, grid: Grid) -> Pixels:
-    """Resize a frame to the grid's pixels: bicubic, antialiased, in Pillow's fixed point."""
-    if rgb_HW3.shape[:2] == (grid.height, grid.width):
-        return rgb_HW3
-    image = Image.fromarray(rgb_HW3).resize((grid.width, grid.height), Image.Resampling.BICUBIC)
-    return np.asarray(image)
 
 
 def split_tiles(frames_N3HW: Tensor, grid: Grid) -> Tensor:

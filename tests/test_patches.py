@@ -21,7 +21,6 @@ from gazepack.patches import (
     cell_errors,
     cut,
     enlarge,
-    fit,
     from_patches,
     max_sum_of_squares,
     paint,
@@ -234,14 +233,6 @@ def test_repaint_starts_anew_at_each_clip() -> None:
         )
     )
     assert [int(frame[0, 0, 0]) for frame in frames] == [9, 9, 9, MID_GREY]
-
-
-def test_fit_leaves_a_fitting_frame_alone() -> None:
-    """A frame of the grid's size is returned as it is; another is resized."""
-    grid = Grid(rows=1, cols=2, patch_size=4)
-    frame = noise(56, 112, 3).numpy()
-    np.testing.assert_array_equal(frame, fit(frame, grid))
-    assert fit(noise(100, 90, 3).numpy(), grid).shape == (56, 112, 3)
 
 
 @pytest.mark.parametrize("patch_size", [4, 14, 64])

@@ -109,27 +109,38 @@ def _checked(arguments: tuple[str, ...]) -> dict[str, Any]:
             f"--ray-address {params['ray_address']} is what the job finds out itself",
             remedy="name the cluster with --dashboard",
         )
-    from gazepack.formats.remote import without_secrets
-
-    for place in (*params["sources"], params["out"], params["model"] or ""):
-        if without_secrets(place) != place:
-            raise UsageError(
-                f"{without_secrets(place)!r} carries a secret, and the dashboard shows it to everybody",
-                remedy="name a place that the machines' own role or a variable given with --env opens",
-            )
     for place in (*params["sources"], params["out"]):
+        _check_secrets(place)
         if "://" not in place and not Path(place).is_absolute():
             raise UsageError(
                 f"{place!r} is a path from here, and the job runs elsewhere",
                 remedy="give a URI, or an absolute path that all machines of the cluster have",
             )
-    model = params["model"]
-    if model is not None and not Path(model).is_absolute() and Path(model).exists():
+    from gazepack.jobs import PackSettings
+
+    options = {name: params[name] for name in SETTINGS}
+    model = PackSettings.parse(merged(params["config"], options)).selector.model
+    if model is None:
+        return params
+    _check_secrets(model)
+    if not Path(model).is_absolute() and Path(model).exists():
         raise UsageError(
             f"the model {model!r} is a path from here, and the job runs elsewhere",
             remedy="copy it to a URI or to an absolute path that all machines of the cluster have",
         )
-    from gazepack.jobs import PackSettings
-
-    PackSettings.parse(merged(params["config"], {name: params[name] for name in SETTINGS}))
     return params
+
+
+def _check_secrets(place: str) -> None:
+    """Refuse a place with a password or a signature in it.
+
+    Raises:
+        UsageError: it has one; the message does not repeat it.
+    """
+    from gazepack.formats.remote import without_secrets
+
+    if without_secrets(place) != place:
+        raise UsageError(
+            f"{without_secrets(place)!r} carries a secret, and the dashboard shows it to everybody",
+            remedy="name a place that the machines' own role or a variable given with --env opens",
+        )

@@ -1,9 +1,10 @@
 """Files behind a URI: which client, how patient it is, and a video read by ranges.
 
 Every request to an object store goes through `persistently`: throttling, server errors, broken and silent
-connections and answers cut short are tried again, first by the client (each part of an upload by itself),
-then here, with growing pauses, for about `GAZEPACK_RETRY_SECONDS` (60) in all. What will not change by waiting
-is not tried again: a missing file, a missing permission, missing credentials.
+connections and answers cut short are tried again, first by the client (each part of an upload by itself, four
+times), then here, with growing pauses, for about `GAZEPACK_RETRY_SECONDS` (60) in all. An S3 that says nothing
+at all is given a quarter of that each time. What will not change by waiting is not tried again: a missing file,
+a missing permission, missing credentials.
 
 Credentials and endpoints come from the client's own places (environment, profile, role of the machine) and
 are never looked at here; an address that carries a secret in itself is shown without it by `without_secrets`.
@@ -33,13 +34,9 @@ BLOCK_BYTES = 4 * 2**20
 NUM_BLOCKS = 4
 """What a remote video keeps in memory: the blocks it was last read from."""
 
-_S3_OPTIONS = {
-    "config_kwargs": {
-        "retries": {"mode": "standard", "total_max_attempts": 3},
-        "connect_timeout": 10,
-        "read_timeout": 20,
-    }
-}
+CLIENT_TRIES = 2
+"""Of a request to S3 by botocore, and of those by s3fs."""
+LEAST_SILENCE_SECONDS = 3.0
 _FINAL = (
     FileNotFoundError,
     FileExistsError,
@@ -79,11 +76,22 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         ValueError: no such kind of storage.
         ImportError: its client is not installed.
     """
-    options = _S3_OPTIONS if uri.startswith(("s3://", "s3a://")) else {}
-    fs, path = url_to_fs(uri, use_listings_cache=False, **options)
-    if options:
-        fs.retries = 2
+    if not uri.startswith(("s3://", "s3a://")):
+        fs, path = url_to_fs(uri, use_listings_cache=False)
+        return fs, path
+    silence = max(LEAST_SILENCE_SECONDS, _patience_seconds() / CLIENT_TRIES**2)
+    config = {
+        "retries": {"mode": "standard", "total_max_attempts": CLIENT_TRIES},
+        "connect_timeout": silence,
+        "read_timeout": silence,
+    }
+    fs, path = url_to_fs(uri, use_listings_cache=False, config_kwargs=config)
+    fs.retries = CLIENT_TRIES
     return fs, path
+
+
+def _patience_seconds() -> float:
+    return float(os.environ.get(PATIENCE, PATIENCE_SECONDS))
 
 
 def persistently(action: Callable[[], T]) -> T:
@@ -92,7 +100,7 @@ def persistently(action: Callable[[], T]) -> T:
     Raises:
         Exception: what the last attempt raised.
     """
-    until = time.monotonic() + float(os.environ.get(PATIENCE, PATIENCE_SECONDS))
+    until = time.monotonic() + _patience_seconds()
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:

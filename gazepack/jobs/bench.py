@@ -30,9 +30,9 @@ from gazepack.jobs.plan import Unit
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
 from gazepack.jobs.unit import Resources, VideoDone, clip_batch, pack_unit, round_trip
-from gazepack.patches import cut, fit, pyramid, split_tiles
+from gazepack.patches import cut, pyramid, split_tiles
 from gazepack.selectors import ClipBatch, Gazing, Selection, Selector, choose
-from gazepack.video import decode, probe
+from gazepack.video import decode, fit, probe
 
 MEMORY = 2**30
 """The most bytes of frames that are kept."""

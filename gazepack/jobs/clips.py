@@ -14,10 +14,10 @@ import numpy as np
 from gazepack.errors import VideoError
 from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
-from gazepack.jobs.settings import PackSettings
+from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.sources import Segment
-from gazepack.patches import Pixels, fit
-from gazepack.video import Cut, Source, VideoInfo, cut, decode, probe
+from gazepack.video import Cut, Source, VideoInfo, cut, decode, fit, probe
+from gazepack.video.picture import Pixels
 from gazepack.video.source import faults
 
 
@@ -70,7 +70,7 @@ Item = Clip | SegmentStart | SegmentEnd
 
 
 def clips_of_segment(
-    position: int, segment: Segment, settings: PackSettings
+    position: int, segment: Segment, settings: FrameSettings
 ) -> Iterator[Clip | SegmentStart]:
     """Yield the start of a segment and the clips of all its views, in order of time.
 
@@ -90,7 +90,7 @@ def clips_of_segment(
         yield from _clips(position, segment, source, settings)
 
 
-def measure_segment(position: int, segment: Segment, settings: PackSettings) -> Iterator[Measured]:
+def measure_segment(position: int, segment: Segment, settings: FrameSettings) -> Iterator[Measured]:
     """Yield what a segment takes to decode, and its parts if it is long; no clip is decoded.
 
     Raises:
@@ -114,7 +114,7 @@ def measure_segment(position: int, segment: Segment, settings: PackSettings) -> 
 
 
 def _clips(
-    position: int, segment: Segment, source: Source, settings: PackSettings
+    position: int, segment: Segment, source: Source, settings: FrameSettings
 ) -> Iterator[Clip | SegmentStart]:
     """Decode one open segment."""
     info = probe(source)

@@ -18,7 +18,7 @@ from typing import TypeVar
 from gazepack.errors import VideoError
 from gazepack.formats.remote import without_secrets
 from gazepack.jobs.clips import Item, Measured, SegmentEnd, clips_of_segment, measure_segment
-from gazepack.jobs.settings import PackSettings
+from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.sources import Segment
 from gazepack.jobs.wire import receive_json, send_item, send_json
 
@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
 
-TASKS: dict[str, Callable[[int, Segment, PackSettings], Iterator[Item | Measured]]] = {
+TASKS: dict[str, Callable[[int, Segment, FrameSettings], Iterator[Item | Measured]]] = {
     "clips": clips_of_segment,
     "measure": measure_segment,
 }
@@ -44,7 +44,7 @@ def serve(connection: Connection, *, parent: int) -> None:
     try:
         hello = receive_json(connection)
         _limit_memory(hello["memory_bytes"])
-        settings = PackSettings.model_validate(hello["settings"])
+        settings = FrameSettings.model_validate(hello["settings"])
         while True:
             request = receive_json(connection)
             position, segment = request["position"], Segment.from_row(request["segment"])

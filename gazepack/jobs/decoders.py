@@ -21,8 +21,8 @@ from typing import Any, Self
 from gazepack.errors import VideoError
 from gazepack.jobs.clips import Item, Measured, SegmentEnd
 from gazepack.jobs.decoder import too_slow
+from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.nursery import Born, Nursery, NurseryError
-from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
 from gazepack.jobs.wire import receive_item, send_json
 from gazepack.video import Cut
@@ -75,11 +75,11 @@ class Decoders:
     """
 
     def __init__(
-        self, settings: PackSettings, how: DecoderSettings, *, nursery: Nursery | None = None
+        self, settings: FrameSettings, how: DecoderSettings, *, nursery: Nursery | None = None
     ) -> None:
         self.how = how
         self._hello = {
-            "settings": settings.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json", include=set(FrameSettings.model_fields)),
             "timeout_seconds": how.timeout_seconds,
             "memory_bytes": how.memory_bytes,
         }

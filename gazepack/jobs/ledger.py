@@ -26,11 +26,12 @@ from gazepack.formats.index import table_from_bytes, table_to_bytes
 from gazepack.formats.remote import BLOTTED, without_secrets
 from gazepack.formats.transfer import NOTE
 from gazepack.jobs.decoders import DecoderSettings
+from gazepack.jobs.frames import ShardSettings
 from gazepack.jobs.models import build_selector
 from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.parts import divided, listed_rows, moved
 from gazepack.jobs.plan import Plan, make_plan
-from gazepack.jobs.settings import CodecSettings, PackSettings, ShardSettings
+from gazepack.jobs.settings import CodecSettings, PackSettings
 from gazepack.jobs.sources import list_sources
 from gazepack.selectors import Selector, SelectorSettings
 

@@ -1,9 +1,10 @@
 """Where decoders are born: a process with everything imported and one thread, which forks when asked.
 
 A decoder must be a process, because only a process can be killed, and it must be cheap, because one video in
-ten may kill it. Starting an interpreter with the imports takes 3 seconds of a core; a fork of one that has
-them, 25 milliseconds. The nursery itself is started afresh (never forked from a worker with its threads, locks
-and network clients) and does nothing but fork and wait, so its forks are safe. What it gives up: Linux only.
+ten may kill it. Starting an interpreter with the imports, which are without torch, takes half a second of a
+core; a fork of one that has them, 25 milliseconds. The nursery itself is started afresh (never forked from a
+worker with its threads, locks and network clients) and does nothing but fork and wait, so its forks are safe.
+What it gives up: Linux only.
 """
 
 import os

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from gazepack.geometry import CLIP_FRAMES
 from gazepack.jobs.decoders import Decoders, DecoderSettings
+from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.nursery import Nursery
-from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import NUM_LISTED, SCHEMA, Segment
 from gazepack.video import Cut
 
@@ -30,7 +30,7 @@ _BATCH = 4096
 
 def divided(
     listing: pa.Table,
-    settings: PackSettings,
+    settings: FrameSettings,
     how: DecoderSettings,
     *,
     nursery: Nursery | None = None,
@@ -60,7 +60,7 @@ def divided(
 
 
 def _large(
-    listing: pa.Table, settings: PackSettings
+    listing: pa.Table, settings: FrameSettings
 ) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """Return the rows that may hold a long video, by nothing but what is listed."""
     longest = settings.shards.split_seconds

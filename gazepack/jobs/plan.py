@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gazepack.jobs.settings import ShardSettings
+from gazepack.jobs.frames import ShardSettings
 from gazepack.jobs.sources import Segment
 
 PIXELS_PER_BYTE = 80.0

@@ -17,8 +17,8 @@ from gazepack.geometry import Grid
 from gazepack.jobs.decoder import shown
 from gazepack.jobs.ledger import LISTING, frozen_listing
 from gazepack.jobs.sources import Segment
-from gazepack.patches import Pixels, fit, psnr, repaint
-from gazepack.video import Part, Sampling, decode
+from gazepack.patches import Pixels, psnr, repaint
+from gazepack.video import Part, Sampling, decode, fit
 
 ROUNDED_SECONDS = 1e-6
 """Stored times are rounded to this."""

@@ -4,69 +4,20 @@ Equal settings over equal sources give equal bytes, so these settings, with the 
 its path, are the provenance in dataset.json: the ground on which a resumed run is accepted or refused.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gazepack import __version__
 from gazepack.errors import UsageError
 from gazepack.formats import DatasetInfo, codec_from
 from gazepack.formats.meta import describe
-from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES, Grid, choose_grid
+from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES
+from gazepack.jobs.frames import FrameSettings, Settings
 from gazepack.selectors import Selector, SelectorSettings
-from gazepack.video import Sampling, VideoInfo
 
 
-def _never_is_none(value: Any) -> Any:
-    """Read `never`, since TOML and the command line have no word for nothing."""
-    return None if value == "never" else value
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FitSettings(_Settings):
-    """How a frame is laid on tiles."""
-
-    fit: Literal["tiles", "square"] = "tiles"
-    """`tiles`: the grid of closest aspect ratio that does not enlarge the video; `square`: one tile."""
-    max_tiles: int = Field(default=8, ge=1, le=256)
-    """The most tiles a frame may have."""
-    thumbnail: bool = False
-    """Whether the whole frame is also seen in one tile, as a second view."""
-    patch_size: int = Field(default=16, ge=4, le=64, multiple_of=2)
-    """Side of every patch, in pixels."""
-
-    def views(self, info: VideoInfo) -> dict[str, Grid]:
-        """Return the name and grid of each view of a video."""
-        height, width = info.display_height, info.display_width
-        p = self.patch_size
-        grid = choose_grid(height, width, fit=self.fit, max_tiles=self.max_tiles, patch_size=p)
-        views = {"tiles": grid}
-        if self.thumbnail:
-            views["thumbnail"] = Grid(rows=1, cols=1, patch_size=p)
-        return views
-
-
-class ShardSettings(_Settings):
-    """Which videos share a file, and how long ones are shared out."""
-
-    samples_per_shard: int = Field(default=256, ge=1)
-    """The most segments in a shard."""
-    shard_size: int = Field(default=4 * 2**30, ge=1)
-    """A shard also ends before the *source* files behind it pass this many bytes: it is planned before
-    anything is packed, when packed sizes are unknown."""
-    max_sample_tokens: int = Field(default=65536, ge=1, le=2**18)
-    """A segment that passes this many tokens goes on in a further sample, from the next clip."""
-    split_seconds: Annotated[float | None, BeforeValidator(_never_is_none)] = Field(
-        default=600.0, gt=0, allow_inf_nan=False
-    )
-    """A longer segment is packed in parts of about this length, where it can be: `parts.py`; never if `None`
-    or "never"."""
-
-
-class CodecSettings(_Settings):
+class CodecSettings(Settings):
     """How patches become bytes."""
 
     name: Literal["jpeg", "zstd", "webp", "png", "raw"] = "jpeg"
@@ -88,39 +39,15 @@ class CodecSettings(_Settings):
         return codec_from(self.name, **quality).settings()
 
 
-class PackSettings(_Settings):
+class PackSettings(FrameSettings):
     """All of them together."""
 
-    sampling: Sampling = Sampling()
-    """Which frames of a video are taken."""
-    start_seconds: float | None = Field(default=None, ge=0)
-    """Where every video starts for which the manifest says nothing."""
-    end_seconds: float | None = Field(default=None, gt=0)
-    """Where every video ends for which the manifest says nothing."""
-    fit: FitSettings = FitSettings()
-    """How frames are laid on tiles."""
     selector: SelectorSettings = SelectorSettings()
     """Who chooses, and how well."""
     container: Literal["webdataset", "arrow"] = "webdataset"
     """What the shards are: tar files or Arrow files."""
     codec: CodecSettings = CodecSettings()
     """How patches become bytes."""
-    shards: ShardSettings = ShardSettings()
-    """Which videos share a file."""
-
-    @model_validator(mode="after")
-    def _starts_before_it_ends(self) -> Self:
-        start, end = self.start_seconds or 0.0, self.end_seconds
-        if end is not None and end <= start:
-            raise ValueError(f"end {end:g} s is not after start {start:g} s")
-        return self
-
-    def range_of(
-        self, start_seconds: float | None, end_seconds: float | None
-    ) -> tuple[float | None, float | None]:
-        """Return the range of a segment: what the manifest says, else what is said for every video."""
-        start = self.start_seconds if start_seconds is None else start_seconds
-        return start, self.end_seconds if end_seconds is None else end_seconds
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:

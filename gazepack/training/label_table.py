@@ -21,10 +21,9 @@ import torch
 
 from gazepack.autogaze.config import END
 from gazepack.geometry import CLIP_FRAMES, Grid
-from gazepack.patches import fit
 from gazepack.training.clips import Pixels, Video
 from gazepack.training.labels import Labels, label_clips
-from gazepack.video import Frame, Sampling, decode
+from gazepack.video import Frame, Sampling, decode, fit
 
 CLIPS_AT_ONCE = 16
 """Clips that are labelled together."""

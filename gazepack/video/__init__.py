@@ -1,6 +1,7 @@
 """Videos in and out: probe, sample, decode, write. No other room touches a container."""
 
 from gazepack.video.decode import Frame, Part, decode
+from gazepack.video.fit import fit
 from gazepack.video.parts import Cut, cut
 from gazepack.video.probe import VideoInfo, probe
 from gazepack.video.sampling import Sampling
@@ -16,6 +17,7 @@ __all__ = [
     "VideoInfo",
     "cut",
     "decode",
+    "fit",
     "probe",
     "write_video",
 ]

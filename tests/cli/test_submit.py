@@ -37,10 +37,6 @@ NOBODY = ["--dashboard", "http://127.0.0.1:1"]
             ["/v", "--out", "/o", "--wheel", "torch-2.0-py3-none-any.whl"],
             "is not called like a wheel",
         ),
-        (
-            ["ftp://me:pw@host/v", "--out", "/o"],
-            "'ftp://***@host/v' carries a secret, and the dashboard",
-        ),
         (["/v", "--out", "/o", *NOBODY], "no Ray cluster takes jobs at 'http://127.0.0.1:1'"),
         (["/v", "--out", "/o", "--dashboard", "head:8265"], "it is not an http address"),
     ],
@@ -61,6 +57,33 @@ def test_what_cannot_work_is_one_line(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["ftp://me:verysecret@h/v", "--out", "/o"], "ftp://***@h/v"),
+        (["/v", "https://h/a.mp4?X-Amz-Signature=verysecret", "--out", "/o"], "Signature=***"),
+        (["/v", "--out", "s3://key:verysecret@bucket/o"], "s3://***@bucket/o"),
+        (["/v", "--out", "/o", "--model", "https://h/m?token=verysecret"], "h/m?token=***"),
+        (["/v", "--out", "/o", "--config", "model.toml"], "https://h/m?sig=***"),
+    ],
+)
+def test_what_carries_a_secret_is_refused(
+    arguments: list[str],
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The dashboard shows a job's command and files to everybody; neither it nor the message has the secret."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.toml").write_text('[selector]\nmodel = "https://h/m?sig=verysecret"\n')
+    chooser = ["--selector", "autogaze", "--gazing-ratio", "0.1"]
+    assert run(["submit", *arguments, *chooser, *NOBODY]) == 2
+    captured = capsys.readouterr()
+    assert f"{shown}' carries a secret, and the dashboard shows it to everybody" in captured.err
+    assert "verysecret" not in captured.out + captured.err
+
+
 def test_options_of_pack_are_checked_by_pack(capsys: pytest.CaptureFixture[str]) -> None:
     """A misspelt option, or no --out, is what `pack` would say."""
     assert run(["submit", "/v", "--out", "/o", "--selektor", "greedy"]) == 2
@@ -75,9 +98,11 @@ def test_a_model_that_lies_here_is_refused(
     """A folder of this machine is not taken for a name on the hub."""
     (tmp_path / "my" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    chooser = ["--selector", "autogaze", "--model", "my/model", "--gazing-ratio", "0.1"]
-    assert run(["submit", "/v", "--out", "/o", *chooser, *NOBODY]) == 2
-    assert "the model 'my/model' is a path from here" in capsys.readouterr().err
+    chooser = ["--selector", "autogaze", "--gazing-ratio", "0.1"]
+    Path("model.toml").write_text('[selector]\nmodel = "my/model"\n')
+    for given in (["--model", "my/model"], ["--config", "model.toml"]):
+        assert run(["submit", "/v", "--out", "/o", *chooser, *given, *NOBODY]) == 2
+        assert "the model 'my/model' is a path from here" in capsys.readouterr().err
 
 
 def test_no_argument_reaches_the_shell() -> None:

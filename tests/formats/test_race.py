@@ -4,14 +4,17 @@ import errno
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from gazepack.errors import ProvenanceError
 from gazepack.formats import DatasetDirectory, DatasetInfo
-from gazepack.formats.storage import LocalStorage
+from gazepack.formats.storage import LocalStorage, open_storage
 
 BEGINNER = """
 import sys, time
@@ -84,6 +87,48 @@ def test_one_of_two_gets_a_folder(tmp_path: Path) -> None:
 def test_one_of_two_gets_a_prefix() -> None:
     """The same on a store that knows no conditions: the last writer wins, and a shard takes a second."""
     race([f"s3://bucket/race/out{number}" for number in range(3)], seconds=1.0)
+
+
+@pytest.fixture
+def conditional(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a store that knows conditional puts, as S3 itself does; the environment points at it."""
+    script = Path(__file__).parents[1] / "conditional_s3.py"
+    server = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    clients = fsspec.get_filesystem_class("s3")
+    clients.clear_instance_cache()
+    fsspec.filesystem("s3").mkdir("bucket")
+    yield "s3://bucket"
+    clients.clear_instance_cache()
+    server.terminate()
+    server.communicate()
+
+
+def test_one_of_two_gets_a_prefix_with_conditions(conditional: str) -> None:
+    """Where a store knows conditional puts, one of two gets a prefix although both commit at once."""
+    race([f"{conditional}/race/out{number}" for number in range(3)], seconds=0.0)
+
+
+def test_a_name_is_taken_once_with_conditions(
+    conditional: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second writer of a new object is refused by the store itself; nobody waits or tries again."""
+    storage = open_storage(f"{conditional}/once")
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    storage.write_new("a/b.json", b"first")
+    storage.write_new("a/b.json", b"second")
+    assert storage.read_bytes("a/b.json") == b"first"
+    assert storage.list() == ["a/b.json"]
+    assert waits == []
 
 
 def test_a_name_is_taken_once(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo) -> P
     folder = tmp_path_factory.mktemp("videos")
     for number in range(5):
         size = (240, 320) if number % 2 else (480, 264)
-        make_video(folder / f"clip{number}.mp4", frames=10 + 9 * number, size=size, seed=number)
+        make_video(folder / f"clip{number}.mp4", frames=10 + 6 * number, size=size, seed=number)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "text.mkv").write_text("not a video")
     return folder
@@ -69,7 +69,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo) -> P
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    """One nursery for all tests that do not care, as its start takes three seconds of a core."""
+    """One nursery for all tests that do not care, as its start takes half a second of a core."""
     nursery = Nursery()
     yield nursery
     nursery.close()

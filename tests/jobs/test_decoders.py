@@ -113,12 +113,16 @@ def test_a_killed_nursery_is_replaced(decoders: Decoders, videos: Path) -> None:
     assert all(end.error is None for end in ends)
 
 
-def test_a_nursery_has_one_thread(decoders: Decoders, videos: Path) -> None:
-    """Forking is safe because nothing else runs in the process that forks."""
+def test_a_nursery_has_one_thread_and_no_torch(decoders: Decoders, videos: Path) -> None:
+    """Forking is safe because nothing else runs in the process that forks, and cheap as it holds little."""
     list(decoders.items([segment(videos / "clip0.mp4")]))
     nursery = decoders._nursery
     assert nursery is not None
-    assert len(list(Path(f"/proc/{nursery._process.pid}/task").iterdir())) == 1
+    about = Path(f"/proc/{nursery._process.pid}")
+    assert len(list((about / "task").iterdir())) == 1
+    libraries = (about / "maps").read_text()
+    assert "libavcodec" in libraries
+    assert "libtorch" not in libraries
 
 
 @pytest.mark.usefixtures("poison")

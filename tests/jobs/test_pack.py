@@ -239,6 +239,28 @@ def test_killed_ten_times_the_result_is_the_same(
     assert contents(out) == contents(packed)
 
 
+def test_ctrl_c_is_one_line_and_resumable(
+    videos: Path, packed: Path, tmp_path: Path, contents: Contents, pack: Pack
+) -> None:
+    """SIGINT in the middle of a run ends it with 130 and a line; what was committed stays, and it goes on."""
+    out = tmp_path / "out"
+    options = ["--samples-per-shard", "2", "--max-tiles", "2", "--executor", "serial"]
+    command = [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(out.glob("index/0*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1].startswith("gazepack: interrupted; the same command goes on")
+    assert "Traceback" not in said
+    directory = DatasetDirectory.open(str(out))
+    assert 0 < len(directory.committed()) < 4
+    assert directory.leftovers() == []
+    pack(videos, out)
+    assert contents(out) == contents(packed)
+
+
 def test_two_runs_at_once_do_no_harm(
     videos: Path, packed: Path, tmp_path: Path, contents: Contents
 ) -> None:

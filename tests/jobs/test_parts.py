@@ -242,7 +242,7 @@ def test_hostile_files_do_not_stop_planning(
     manifest = tmp_path / "m.csv"
     rows = "".join(f"{path},v{number},90000\n" for number, path in enumerate(paths))
     manifest.write_text(f"path,id,bytes\n{rows}")
-    how = DecoderSettings(num=2, timeout_seconds=6.0, attempts=1)
+    how = DecoderSettings(num=2, timeout_seconds=3.0, attempts=1)
     listing = list_sources([str(manifest)])
     found = divided(listing, PackSettings.parse(settings(LONGEST, fps=10)), how)
     assert found["id"].to_pylist() == ["v0", "v1", "v2"] + ["v3"] * 4

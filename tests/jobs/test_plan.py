@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from gazepack.jobs.frames import ShardSettings
 from gazepack.jobs.plan import make_plan
-from gazepack.jobs.settings import ShardSettings
 from gazepack.jobs.sources import SCHEMA
 
 

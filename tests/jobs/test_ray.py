@@ -32,9 +32,11 @@ Packers = Callable[[], list[int]]
 
 
 @pytest.fixture(scope="module")
-def nodes(start_cluster: Callable[..., Any]) -> Any:
-    """A head without room for workers, and two nodes of two cores; one says that it has two GPUs."""
-    return start_cluster({"num_cpus": 0}, {"num_cpus": 2}, {"num_cpus": 2, "num_gpus": 2})
+def nodes(start_cluster: Callable[..., Any]) -> Iterator[Any]:
+    """Two nodes of two cores, whose processes can read `poison:` addresses; one says that it has two GPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "poison"), prepend=os.pathsep)
+        yield start_cluster({"num_cpus": 2}, {"num_cpus": 2, "num_gpus": 2})
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,15 @@ def packed(
     out = tmp_path_factory.mktemp("packed") / "out"
     pack(videos, out, SETTINGS)
     return out
+
+
+@pytest.fixture(scope="module")
+def two(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two of the videos."""
+    folder = tmp_path_factory.mktemp("two")
+    for name in ("clip1.mp4", "clip4.mp4"):
+        shutil.copy(videos / name, folder)
+    return folder
 
 
 def on_ray(source: Path, out: Path, **where: Any) -> list[VideoDone]:
@@ -145,7 +156,7 @@ def test_prometheus_finds_the_numbers_of_a_run(observed: Observed) -> None:
 def test_killed_workers_change_nothing(
     videos: Path, packed: Path, tmp_path: Path, contents: Contents, packers: Packers
 ) -> None:
-    """SIGKILL of four workers, soon after a shard has come: the bytes are the same, each video is told once."""
+    """SIGKILL of five workers, soon after a shard has come: the bytes are the same, each video is told once."""
     chance, out = random.Random(1), tmp_path / "out"
     killed: list[int] = []
     seen = 0
@@ -153,7 +164,7 @@ def test_killed_workers_change_nothing(
     def kill() -> None:
         nonlocal seen
         there = len(list(out.glob("index/0*")))
-        if len(killed) < 4 and (there > seen or not killed) and (alive := packers()):
+        if len(killed) < 5 and (there > seen or not killed) and (alive := packers()):
             time.sleep(chance.uniform(0.0, 0.5))
             seen = there
             killed.append(chance.choice(alive))
@@ -161,7 +172,7 @@ def test_killed_workers_change_nothing(
 
     with watching(kill):
         done = on_ray(videos, out)
-    assert len(killed) == 4
+    assert len(killed) == 5
     assert contents_of_index(out, contents) == contents_of_index(packed, contents)
     assert len({video.id for video in done}) == len(done) == 7
 
@@ -172,12 +183,14 @@ def contents_of_index(folder: Path, contents: Contents) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("nodes")
-def test_storage_that_cannot_be_written_ends_the_run(videos: Path, tmp_path: Path) -> None:
-    """What a worker cannot write is one line in the driver, after two tries; what was committed stays."""
+def test_storage_that_cannot_be_written_ends_the_run(
+    two: Path, tmp_path: Path, pack: Callable[..., Any]
+) -> None:
+    """What a worker cannot write is one line in the driver, after two tries; mended, the run goes on."""
     out = tmp_path / "out"
     settings = PackSettings.parse(SETTINGS)
     selector = build_selector(settings.selector, device="cpu")
-    run = open_run([str(videos)], str(out), settings=settings, selector=selector)
+    run = open_run([str(two)], str(out), settings=settings, selector=selector)
     (out / "shards").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match=r"shards/.* cannot be written"):
         run_ray(
@@ -187,8 +200,8 @@ def test_storage_that_cannot_be_written_ends_the_run(videos: Path, tmp_path: Pat
             settings=ClusterSettings(max_workers=1),
         )
     (out / "shards").unlink()
-    on_ray(videos, out, max_workers=1)
-    assert len(DatasetDirectory.open(str(out)).committed()) == 7
+    assert len(pack(two, out, SETTINGS)) == 2
+    assert len(DatasetDirectory.open(str(out)).committed()) == 2
 
 
 COMMAND = """
@@ -198,64 +211,110 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
-def command(videos: Path, out: Path, address: str) -> list[str]:
-    options = ["--samples-per-shard", "1", "--max-tiles", "2", "--executor", "ray"]
-    options += ["--workers", "2", "--ray-address", address]
-    return [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
+def driver(videos: Path, out: Path, *where: str) -> subprocess.Popen[str]:
+    """Start `gazepack pack` in a process of its own."""
+    options = ["--samples-per-shard", "1", "--max-tiles", "2", "--executor", "ray", *where]
+    line = [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def test_killed_drivers_and_a_killed_node_change_nothing(
-    nodes: Any, videos: Path, packed: Path, tmp_path: Path, contents: Contents, packers: Packers
-) -> None:
-    """SIGKILL of the driver twice, and of a whole node while the last one runs."""
-    out = tmp_path / "out"
-    line = command(videos, out, nodes.address)
-    chance = random.Random(2)
-    for kill in range(2):
-        driver = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while len(list((out / "index").glob("0*"))) <= kill and driver.poll() is None:
-            time.sleep(0.02)
-        time.sleep(chance.uniform(0.0, 0.5))
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    for number in DatasetDirectory.open(str(out)).committed():
-        assert verify_shard(DatasetDirectory.open(str(out)), number) == []
-    for index in sorted((out / "index").iterdir())[1:]:
-        index.unlink()  # so that the node dies under work
-    extra = nodes.add_node(num_cpus=2, object_store_memory=80 * 2**20)
-    driver = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while not packers() and driver.poll() is None:
+def await_shards(out: Path, number: int, process: subprocess.Popen[str]) -> None:
+    """Wait until so many shards are committed, or the process is over."""
+    while len(list((out / "index").glob("0*"))) < number and process.poll() is None:
         time.sleep(0.02)
-    time.sleep(1.0)
-    nodes.remove_node(extra, allow_graceful=False)
-    _, said = driver.communicate(timeout=120)
-    assert driver.returncode == 3, said
+
+
+def test_killed_drivers_change_nothing(
+    nodes: Any, videos: Path, packed: Path, tmp_path: Path, contents: Contents
+) -> None:
+    """SIGKILL of the driver twice; what is committed is whole each time, and a third one ends the run."""
+    out, chance = tmp_path / "out", random.Random(2)
+    for kill in (1, 2):
+        process = driver(videos, out, "--workers", "1", "--ray-address", nodes.address)
+        await_shards(out, kill, process)
+        time.sleep(chance.uniform(0.0, 0.5))
+        process.kill()
+        process.communicate()
+        directory = DatasetDirectory.open(str(out))
+        assert [p for n in directory.committed() for p in verify_shard(directory, n)] == []
+    on_ray(videos, out, max_workers=1)
     DatasetDirectory.open(str(out)).remove_leftovers()
     assert contents(out) == contents(packed)
 
 
-def test_no_cluster_at_the_address_is_one_line(videos: Path, tmp_path: Path) -> None:
-    """A wrong --ray-address ends with exit code 2 and a remedy, not with a traceback."""
-    line = command(videos, tmp_path / "out", "127.0.0.1:1")
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "no Ray cluster answers at '127.0.0.1:1'" in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.usefixtures("nodes")
+def test_a_terminated_driver_was_interrupted(
+    videos: Path, packed: Path, tmp_path: Path, contents: Contents, pack: Callable[..., Any]
+) -> None:
+    """SIGTERM, for which Ray has a handler of its own, is one line and exit code 130; one process goes on."""
+    out = tmp_path / "out"
+    process = driver(videos, out, "--workers", "1")  # on a cluster of its own
+    await_shards(out, 1, process)
+    process.terminate()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == (
+        "gazepack: interrupted; the same command goes on where this one stopped"
+    )
+    assert "Traceback" not in said
+    assert 0 < len(DatasetDirectory.open(str(out)).committed()) < 7
+    pack(videos, out, SETTINGS)
+    DatasetDirectory.open(str(out)).remove_leftovers()
+    assert contents(out) == contents(packed)
 
 
-def test_an_impossible_range_of_workers_is_refused() -> None:
-    """At least one worker, and not more at least than at most."""
-    with pytest.raises(UsageError, match=r"workers 3:2 is not a range"):
-        ClusterSettings(min_workers=3, max_workers=2)
+def test_a_node_comes_and_dies_and_another_comes(
+    nodes: Any,
+    two: Path,
+    tmp_path: Path,
+    contents: Contents,
+    pack: Callable[..., Any],
+    packers: Packers,
+) -> None:
+    """A worker that fits nowhere waits for a machine; that is killed under it, and it goes on with the next."""
+    out = tmp_path / "out"
+    where = {"min_workers": 1, "max_workers": 1, "cpus_per_worker": 3}
+    packing = threading.Thread(target=on_ray, args=[two, out], kwargs=where)
+    packing.start()
+    time.sleep(2.0)
+    assert packing.is_alive()
+    assert packers() == []
+    for kill in (True, False):
+        node = nodes.add_node(
+            num_cpus=3, dashboard_agent_listen_port=0, object_store_memory=80 * 2**20
+        )
+        while kill and packing.is_alive() and not any(map(is_at_work, packers())):
+            time.sleep(0.02)
+        if kill:
+            nodes.remove_node(node, allow_graceful=False)
+    packing.join()
+    nodes.remove_node(node)
+    DatasetDirectory.open(str(out)).remove_leftovers()
+    pack(two, tmp_path / "serial", SETTINGS)
+    assert contents(out) == contents(tmp_path / "serial")
 
 
-@pytest.fixture(scope="module")
-def two(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two of the videos."""
-    folder = tmp_path_factory.mktemp("two")
-    for name in ("clip1.mp4", "clip4.mp4"):
-        shutil.copy(videos / name, folder)
-    return folder
+def is_at_work(worker: int) -> bool:
+    """Return whether a worker has a nursery, which it starts for its first unit."""
+    with suppress(OSError):
+        return any(path.read_text() for path in Path(f"/proc/{worker}/task").glob("*/children"))
+    return False
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_unit_that_kills_every_worker_is_set_aside(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is behind it is packed, and the run ends with its number and what to do."""
+    monkeypatch.setattr(driver_of_ray, "DEATHS", 2)
+    manifest = tmp_path / "m.csv"
+    good = videos / "clip0.mp4"
+    manifest.write_text(f"path,id\npoison://worker{good},v0\n{good},v1\n{good},v2\n")
+    with pytest.raises(
+        UsageError, match=r"units \[0\] ended their workers 2 times each, the rest is packed"
+    ):
+        on_ray(manifest, tmp_path / "out", max_workers=1)
+    assert DatasetDirectory.open(str(tmp_path / "out")).committed() == [1, 2]
 
 
 @pytest.mark.usefixtures("nodes")
@@ -308,21 +367,8 @@ def test_each_worker_has_the_gpus_that_were_asked_for(
     assert len(seen) == len(set(seen.values())) >= 1
 
 
-def test_a_node_that_comes_during_the_run_is_used(nodes: Any, two: Path, tmp_path: Path) -> None:
-    """A run whose workers fit nowhere waits, and goes on when a large enough machine comes."""
-    where = {"min_workers": 1, "max_workers": 2, "cpus_per_worker": 3}
-    packing = threading.Thread(target=on_ray, args=[two, tmp_path / "out"], kwargs=where)
-    packing.start()
-    time.sleep(2.0)
-    assert packing.is_alive()
-    added = nodes.add_node(num_cpus=3, object_store_memory=80 * 2**20)
-    packing.join()
-    assert len(DatasetDirectory.open(str(tmp_path / "out")).committed()) == 2
-    nodes.remove_node(added)
-
-
 @pytest.mark.usefixtures("nodes")
-def test_a_model_that_workers_cannot_load_is_one_line(videos: Path, tmp_path: Path) -> None:
+def test_a_model_that_workers_cannot_load_is_one_line(two: Path, tmp_path: Path) -> None:
     """What keeps a worker from beginning is told as it is, not as workers that died."""
     model = shutil.copytree(
         Path(__file__).parents[1] / "data" / "autogaze-tiny", tmp_path / "model"
@@ -331,7 +377,7 @@ def test_a_model_that_workers_cannot_load_is_one_line(videos: Path, tmp_path: Pa
         {**SETTINGS, "selector": {"name": "autogaze", "model": str(model), "gazing_ratio": 0.1}}
     )
     selector = build_selector(settings.selector, device="cpu")
-    run = open_run([str(videos)], str(tmp_path / "out"), settings=settings, selector=selector)
+    run = open_run([str(two)], str(tmp_path / "out"), settings=settings, selector=selector)
     shutil.rmtree(model)
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*/model; give a folder"):
         run_ray(

@@ -41,9 +41,9 @@ def proxy(start_proxy: Callable[..., Any]) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def nodes(proxy: Any, start_cluster: Callable[..., Any]) -> Any:
-    """A head without room for workers, and two nodes whose processes know S3 through the proxy only."""
+    """Two nodes whose processes know S3 through the proxy only."""
     assert os.environ["AWS_ENDPOINT_URL"].endswith(f":{proxy.port}")
-    return start_cluster({"num_cpus": 0}, {"num_cpus": 2}, {"num_cpus": 2})
+    return start_cluster({"num_cpus": 2}, {"num_cpus": 2})
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,33 @@
 """Sources and output on a real S3 server, behind a network that fails."""
 
 import errno
+import http.server
+import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError
 from fsspec.asyn import AsyncFileSystem
+from s3fs.errors import translate_boto_error
 
 from gazepack.errors import StorageError
 from gazepack.formats import DatasetDirectory, open_storage
-from gazepack.formats.remote import RemoteFile, may_pass, persistently, without_secrets
+from gazepack.formats.remote import (
+    RemoteFile,
+    filesystem,
+    may_pass,
+    persistently,
+    without_secrets,
+)
 from gazepack.jobs import PackSettings, Resources, open_run, run_serial
+from gazepack.jobs.status import status_of
 from gazepack.selectors import build
 
 Contents = Callable[[Path], dict[str, bytes]]
@@ -58,6 +71,80 @@ def test_from_s3_to_s3_gives_the_same_bytes(
     got = contents(s3_server.bucket / "plain")
     assert shards(got) == shards(contents(packed))
     assert not any(b"verysecret" in data for data in got.values())
+    status = status_of(DatasetDirectory.open("s3://bucket/plain"))
+    assert (status.videos, status.failures, status.is_complete) == (7, 2, True)
+
+
+@pytest.fixture
+def nowhere(client: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment that knows neither keys nor an endpoint, nor files of either."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    assert client
+
+
+@pytest.mark.usefixtures("nowhere")
+@pytest.mark.parametrize("secret", ["verysecret", "wrongsecret"])
+def test_keys_and_endpoint_of_a_profile(
+    s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    """A profile named in the environment is enough; one whose key is refused is a line without the key."""
+    monkeypatch.setenv("AWS_PROFILE", "packer")
+    monkeypatch.setenv("GAZEPACK_RETRY_SECONDS", "0")
+    endpoint = f"endpoint_url = http://127.0.0.1:{s3_server.port}"
+    (tmp_path / "config").write_text(f"[profile packer]\n{endpoint}\n")
+    keys = f"aws_access_key_id = key\naws_secret_access_key = {secret}\n"
+    (tmp_path / "credentials").write_text(f"[packer]\n{keys}")
+    storage = open_storage("s3://bucket/profile")
+    if secret == "verysecret":
+        storage.write_atomic("a", b"data")
+        assert (s3_server.bucket / "profile" / "a").read_bytes() == b"data"
+        return
+    with pytest.raises(StorageError, match=r"s3://bucket/.* cannot be written") as caught:
+        storage.write_atomic("a", b"data")
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_keys_of_the_machines_role(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with a role, whose keys its metadata service gives, nothing needs to be set."""
+    with metadata_service({"AccessKeyId": "key", "SecretAccessKey": "verysecret"}) as address:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", address)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.port}")
+        open_storage("s3://bucket/role").write_atomic("a", b"data")
+    assert (s3_server.bucket / "role" / "a").read_bytes() == b"data"
+
+
+@contextmanager
+def metadata_service(keys: dict[str, str]) -> Iterator[str]:
+    """Run what answers on a cloud machine when it is asked for the keys of its role."""
+    top = "/latest/meta-data/iam/security-credentials/"
+    role = {**keys, "Code": "Success", "Token": "", "Expiration": "2100-01-01T00:00:00Z"}
+    answers = {"/latest/api/token": "token", top: "packer", f"{top}packer": json.dumps(role)}
+
+    class Service(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            data = answers.get(self.path, "").encode()
+            self.send_response(200 if data else 404)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_PUT = answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def test_one_request_in_twenty_may_fail(
@@ -68,8 +155,10 @@ def test_one_request_in_twenty_may_fail(
     client: Callable[[int], None],
     pack: Callable[..., Any],
     contents: Contents,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """500, 503, resets, silences and answers cut short are survived: same bytes, nothing lost."""
+    monkeypatch.setenv("GAZEPACK_RETRY_SECONDS", "12")  # a silence is then over after 3
     proxy = start_proxy()
     client(proxy.port)
     pack(source, "s3://bucket/faulty", own_nursery=True)
@@ -118,19 +207,14 @@ def test_an_outage_is_one_line_and_resumable(
     selector = build(settings.selector, device="cpu")
     run = open_run([source], "s3://bucket/outage", settings=settings, selector=selector)
     storage = run.directory.storage
-    monkeypatch.setattr(storage, "_fs", _client_of_port(1))
+    client(1)  # nobody answers there
+    monkeypatch.setattr(storage, "_fs", filesystem(storage.uri)[0])
     with pytest.raises(StorageError, match=r"s3://bucket/outage/.*; check the address") as caught:
         run_serial(run, resources=Resources(), report=lambda _: None)
     assert "\n" not in str(caught.value)
     client(s3_server.port)
     pack(source, "s3://bucket/outage", own_nursery=True)
     assert shards(contents(s3_server.bucket / "outage")) == shards(contents(packed))
-
-
-def _client_of_port(port: int) -> Any:
-    """Return an S3 client of a port where nobody answers."""
-    endpoint = {"endpoint_url": f"http://127.0.0.1:{port}"}
-    return fsspec.filesystem("s3", client_kwargs=endpoint, skip_instance_cache=True)
 
 
 @pytest.mark.usefixtures("client")
@@ -158,14 +242,23 @@ def test_what_will_not_pass_is_not_tried_again() -> None:
             raise error
 
     invalid = OSError(errno.EINVAL, "InvalidRange")
-    for final in (FileNotFoundError(), invalid, MemoryError()):
+    taken = from_s3("PreconditionFailed", Condition="If-None-Match")
+    for final in (FileNotFoundError(), invalid, MemoryError(), taken, from_s3("AccessDenied")):
         tries.clear()
         with pytest.raises(type(final)):
             persistently(lambda error=final: fail(error))
         assert len(tries) == 1
-    tries.clear()
-    persistently(lambda: fail(ConnectionResetError()))
-    assert len(tries) == 2
+    at_once = from_s3("ConditionalRequestConflict")  # another writer of the same name is at it
+    for passing in (ConnectionResetError(), at_once, from_s3("SlowDown")):
+        tries.clear()
+        persistently(lambda error=passing: fail(error))
+        assert len(tries) == 2
+
+
+def from_s3(code: str, **fields: str) -> Exception:
+    """Return what the client makes of an error that S3 answers with."""
+    error: Exception = translate_boto_error(ClientError({"Error": {"Code": code, **fields}}, "Put"))
+    return error
 
 
 def test_what_a_kind_of_storage_cannot_do_is_not_tried_again(

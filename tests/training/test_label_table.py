@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from gazepack.geometry import Grid
-from gazepack.patches import fit
 from gazepack.training.clips import Video
 from gazepack.training.label_table import SCHEMA, label_video
 from gazepack.training.labels import label_clips
-from gazepack.video import Sampling, decode
+from gazepack.video import Sampling, decode, fit
 
 CPU = torch.device("cpu")
 

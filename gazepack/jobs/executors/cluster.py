@@ -5,10 +5,13 @@ The own one is this machine, without dashboard and with a small object store: ga
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -63,24 +66,32 @@ def cluster(settings: ClusterSettings) -> Iterator[int]:
         return
     if settings.address is None:
         wanted = (settings.max_workers or 1) * settings.cpus_per_worker
-        ray.init(
+        _init(
             address="local",
             num_cpus=max(wanted, os.cpu_count() or 1),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
         )
     else:
         _check_answer(settings.address)
         try:
-            ray.init(address=settings.address, log_to_driver=False, logging_level=logging.ERROR)
+            _init(address=settings.address)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_answer(settings.address, error) from error
     try:
         yield _most(settings)
     finally:
         ray.shutdown()
+
+
+def _init(**where: Any) -> None:
+    """Connect, and leave SIGTERM to whoever had it: Ray takes it to end the process with a code of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_answer(address: str) -> None:

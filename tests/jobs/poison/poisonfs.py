@@ -13,6 +13,11 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 
+def _parent_of(pid: int) -> int:
+    """Return the parent of a process: of a decoder's parent, the nursery, it is the worker."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 class PoisonFileSystem(AbstractFileSystem):
     """Reads of `HOW/path` do HOW to the reader."""
 
@@ -36,6 +41,9 @@ class PoisonFileSystem(AbstractFileSystem):
             os.kill(os.getpid(), signal.SIGSTOP)
         elif how == "hang":
             time.sleep(3600)
+        elif how == "worker":
+            os.kill(_parent_of(os.getppid()), signal.SIGKILL)
+            time.sleep(3600)  # the nursery ends with its worker, and this process with the nursery
         elif how == "memory":
             hoard = [bytes(2**26) for _ in range(10**6)]
             raise AssertionError(len(hoard))
