@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -198,6 +196,14 @@ def _check_tensors(path: Path, wanted: dict[str, torch.Size], found: dict[str, l
 
 def _fetch(name: str) -> Path:
     """Fetch a repository's two files from the hub, or find them in its local cache."""
+    # here, since every worker of a run imports this file and few fetch
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
     try:
         folder = snapshot_download(
             name, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME], etag_timeout=HUB_TIMEOUT_SECONDS

@@ -126,6 +126,7 @@ def test_a_corpus_with_poison_ends_with_3(
     assert "27 packed, 3 failed" in capsys.readouterr().out
     failures = DatasetDirectory.open(str(tmp_path / "a")).failures().to_pylist()
     assert [row["id"] for row in failures] == ["v04", "v15", "v22"]
+    assert {row["attempts"] for row in failures} == {2}
     assert "SIGSEGV" in failures[0]["message"]
     assert "within 3 s" in failures[1]["message"]
     gone = manifest("b.csv", dict.fromkeys(bad, str(tmp_path / "gone.mp4")))
