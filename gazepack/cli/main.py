@@ -21,6 +21,7 @@ from gazepack.cli.merge import merge
 from gazepack.cli.options import EXIT_CODES, INTERRUPTED
 from gazepack.cli.pack import pack
 from gazepack.cli.plan import plan
+from gazepack.cli.report import report
 from gazepack.cli.retry import retry
 from gazepack.cli.split import split
 from gazepack.cli.status import status
@@ -48,6 +49,7 @@ for command in (
     retry,
     clean,
     view,
+    report,
     bench,
     convert,
     merge,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gazepack.cli.options import as_json, epilog, print_json, size
+from gazepack.cli.options import as_json, epilog, print_json
 from gazepack.cli.pack import merged, settings_options
 from gazepack.cli.running import choose_device
+from gazepack.units import size
 
 if TYPE_CHECKING:
     from gazepack.jobs.estimate import Amount, Estimate

@@ -2,15 +2,16 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gazepack.cli.options import SOME_FAILED, Size, print_json
-from gazepack.errors import UsageError
+from gazepack.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from gazepack.jobs import DecoderSettings, Meter, Report, Resources, Run
@@ -152,11 +153,16 @@ class Where:
         from gazepack.cli.info import print_summary
         from gazepack.cli.progress import Progress
         from gazepack.formats import summarise
-        from gazepack.jobs import Tally
+        from gazepack.jobs import RunLog, Tally, write_log
 
-        tally = Tally()
-        with _terminated_as_interrupted(), Progress(run) as progress:
-            self._pack(run, progress.report, tally)
+        tally, began = Tally(), time.monotonic()
+        try:
+            with _terminated_as_interrupted(), Progress(run) as progress:
+                self._pack(run, progress.report, tally)
+        finally:
+            log = RunLog.of(tally, wall_seconds=time.monotonic() - began)
+            with suppress(StorageError):  # the run's own error, or its success, is what counts
+                write_log(run.directory, log)
         if line := tally.line():
             click.echo(line, err=True)
         summary, out = summarise(run.directory), run.directory.uri
