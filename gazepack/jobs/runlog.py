@@ -13,7 +13,7 @@ from gazepack.formats import DatasetDirectory
 from gazepack.formats.meta import canonical_json, parse_json
 from gazepack.jobs.metrics import STAGES, Stage, Tally
 
-_NAME = re.compile(r"run/work-\d{13}\.json")
+_NAME = re.compile(r"run/work-\d{19}\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +45,7 @@ def write_log(directory: DatasetDirectory, log: RunLog) -> None:
         StorageError: the place cannot be written.
     """
     if log.worker_seconds > 0:
-        directory.write_run_file(
-            f"work-{time.time_ns() // 10**6}.json", canonical_json(asdict(log))
-        )
+        directory.write_run_file(f"work-{time.time_ns():019d}.json", canonical_json(asdict(log)))
 
 
 def read_logs(directory: DatasetDirectory) -> list[RunLog]:

@@ -38,7 +38,7 @@ MAX_PAGE_BYTES = 1_500_000
 """A report is never larger, whatever the dataset."""
 PICTURE_PIXELS = 360
 """Longest side of a picture."""
-PICTURE_BYTES = 24_000
+PICTURE_BYTES = 20_000
 """The most of a picture, before it becomes text."""
 MAX_PICTURES = 8
 """The most samples shown of each kind."""
