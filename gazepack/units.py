@@ -19,3 +19,26 @@ def short(number: float) -> str:
             return f"{amount:.0f}" if not unit else f"{amount:.3g}{unit}"
         amount /= 1000
     return f"{amount:,.3g}T"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, such as 2 h 05 min; seconds only below two minutes."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def time_left(done: float, whole: float, seconds: float) -> str:
+    """Return how long the rest will take at the speed so far; empty while nothing is done.
+
+    Args:
+        done: of the work, in `seconds`.
+        whole: of the work, `done` included.
+        seconds: since the work began.
+    """
+    if done <= 0:
+        return ""
+    return f"about {duration(max(0.0, whole - done) / done * seconds)} left"

@@ -61,6 +61,30 @@ def test_status_says_how_far_a_run_is(out: Path, said: Said) -> None:
     assert said(["status", str(out)])[1]["complete"] is False
 
 
+def test_status_watches_until_all_is_packed(
+    out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is a line on stderr with the work done; the last state is the answer."""
+    index = out / "index" / "000000.parquet"
+    whole = index.read_bytes()
+    index.unlink()
+    looks: list[float] = []
+
+    def committed_meanwhile(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            index.write_bytes(whole)
+
+    monkeypatch.setattr("time.sleep", committed_meanwhile)
+    capsys.readouterr()
+    assert run(["status", str(out), "--watch", "--every", "5", "--json"]) == 0
+    told, lines = capsys.readouterr()
+    assert looks == [5, 5]
+    assert json.loads(told)["complete"] is True
+    assert json.loads(told)["work"] == 1.0
+    assert lines.count("0.0%, 0 of 3 videos") == 2
+
+
 def test_status_of_something_else_is_one_line(tmp_path: Path, capsys: Capture) -> None:
     """A folder that is no dataset has exit code 4."""
     assert run(["status", str(tmp_path)]) == 4
