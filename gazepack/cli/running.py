@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gazepack.cli.options import SOME_FAILED, Size, print_json
-from gazepack.errors import StorageError, UsageError
+from gazepack.errors import StorageError
 
 if TYPE_CHECKING:
     from gazepack.jobs import DecoderSettings, Meter, Report, Resources, Run
+    from gazepack.jobs.choices import Executor
+
+NO_RAY = "Ray is not installed; pip install 'gazepack[ray]' packs them side by side"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -130,7 +133,7 @@ class Where:
     video_timeout: float
     video_memory: int
     attempts: int
-    executor: str | None
+    executor: "Executor | None"
     workers: tuple[int, int] | None
     cpus_per_worker: int
     gpus_per_worker: float | None
@@ -146,6 +149,8 @@ class Where:
     @property
     def own_device(self) -> str:
         """The device of this process; with `--gpus-per-worker` the GPUs are the workers'."""
+        from gazepack.jobs.choices import choose_device
+
         return "cpu" if self.gpus_per_worker else choose_device(self.device)
 
     def run(self, run: "Run", *, as_json: bool) -> int:
@@ -178,9 +183,14 @@ class Where:
     def _pack(self, run: "Run", report: "Report", meter: "Meter") -> None:
         """Choose the executor; starting Ray takes longer than packing a shard of short videos."""
         from gazepack.jobs import run_serial
+        from gazepack.jobs.choices import choose_executor
 
-        many = len(run.pending) > 1 or self.ray_address is not None
-        if (self.executor or ("ray" if many else "serial")) == "serial":
+        executor = choose_executor(
+            self.executor, num_units=len(run.pending), address=self.ray_address
+        )
+        if executor == "serial":
+            if self.executor is None and len(run.pending) > 1:
+                click.echo(f"{len(run.pending)} shards in one process: {NO_RAY}", err=True)
             resources = self._resources(self.own_device, min(4, os.cpu_count() or 1))
             run_serial(run, resources=resources, report=report, meter=meter)
             return
@@ -230,25 +240,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def choose_device(device: str) -> str:
-    """Return the device to choose on, and say so when `auto` falls back.
-
-    Raises:
-        UsageError: it does not exist.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if available else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UsageError(
-            f"device {device!r} does not exist", remedy="use auto, cpu, cuda or cuda:N"
-        ) from None
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not available):
-        raise UsageError(f"device {device!r} is not to be had here", remedy="use --device cpu")
-    return device

@@ -59,6 +59,7 @@ __all__ = [
     "Report",
     "Resources",
     "Run",
+    "RunLog",
     "Segment",
     "Tally",
     "Unit",
@@ -74,6 +75,7 @@ __all__ = [
     "repainted",
     "run_serial",
     "verify_totals",
+    "write_log",
 ]
 
 
