@@ -3,7 +3,9 @@
 import re
 from typing import Any
 
-_OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!docs/|results/|images/|how-to/)[^)]*\.(?:py|yaml|toml)\)")
+_OUTSIDE = re.compile(
+    r"\[([^\]]+)\]\((?:\.\./)+(?!docs/|results/|images/|how-to/)[^)]*\.(?:py|yaml|toml)\)"
+)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -122,7 +122,7 @@ def test_every_public_name_is_documented(name: str) -> None:
 
 
 def test_the_site_is_built(tmp_path: Path) -> None:
-    """mkdocs builds every page without a warning: no page is missing, and links and anchors lead somewhere."""
+    """Mkdocs builds every page without a warning: no page is missing, and links and anchors lead somewhere."""
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)

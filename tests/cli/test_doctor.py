@@ -56,8 +56,11 @@ def test_for_people_every_check_is_a_line(tmp_path: Path, capsys: Captured) -> N
 def test_no_color_is_honoured_on_a_terminal(no_colour: str, coloured: bool) -> None:
     """A terminal gets colours unless NO_COLOR is set to anything."""
     code = (
-        "from gazepack.jobs import doctor\n"
-        "doctor.examine = lambda uri: [doctor.Check(name='x', verdict='bad', says='y')]\n"
+        "import sys, types\n"
+        "bad = types.SimpleNamespace(name='x', verdict='bad', says='y', remedy='')\n"
+        "sys.modules['gazepack.jobs'] = types.ModuleType('gazepack.jobs')  # heavy\n"
+        "doctor = sys.modules['gazepack.jobs.doctor'] = types.ModuleType('doctor')\n"
+        "doctor.examine = lambda uri: [bad]\n"
         "from gazepack.cli.main import run\n"
         "assert run(['doctor']) == 2"
     )
