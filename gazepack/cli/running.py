@@ -161,13 +161,10 @@ class Where:
         from gazepack.jobs import RunLog, Tally, write_log
 
         tally, began = Tally(), time.monotonic()
-        try:
-            with _terminated_as_interrupted(), Progress(run) as progress:
-                self._pack(run, progress.report, tally)
-        finally:
-            log = RunLog.of(tally, wall_seconds=time.monotonic() - began)
-            with suppress(StorageError):  # the run's own error, or its success, is what counts
-                write_log(run.directory, log)
+        with _terminated_as_interrupted(), Progress(run) as progress:
+            self._pack(run, progress.report, tally)
+        with suppress(StorageError):  # that it is packed is what counts
+            write_log(run.directory, RunLog.of(tally, wall_seconds=time.monotonic() - began))
         if line := tally.line():
             click.echo(line, err=True)
         summary, out = summarise(run.directory), run.directory.uri

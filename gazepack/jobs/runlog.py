@@ -1,6 +1,6 @@
 """What a run cost, kept in `run/` for the report: one small JSON file for each start that packed something.
 
-A run that is killed leaves none; its shards are counted all the same, its seconds are not.
+A start that is stopped leaves none; its shards are counted all the same, its seconds are not.
 """
 
 import re
