@@ -2,13 +2,15 @@
 # make test    bootstrap, then lint, layers, types, tests
 # make format  let ruff rewrite what it can
 # make bench   the benchmarks that need nothing but this machine
+# make docs    the documents as a site, in build/site
+# make wheel-test  build the wheel, install it alone in a fresh environment, use it
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test format bench clean
+.PHONY: demo test format bench docs wheel-test clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +35,12 @@ format: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/equal_error.py
+
+docs: $(VENV)/.ready
+	$(BIN)/mkdocs build --strict
+
+wheel-test:
+	.ci/wheel-test
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

@@ -29,6 +29,7 @@ def main(folder: Path = Path("demo")) -> int:
         if code:
             return code
     print(f"\nThe dataset is in {packed}, a picture of its gaze in {picture}.")
+    print(f"Look into it: gazepack view {packed} {SHOWN} --out {folder / 'look.html'}")
     print(f"Next: gazepack verify {packed} --source {videos}")
     print("And your own: gazepack pack YOUR_VIDEOS/ --out packed/")
     return 0

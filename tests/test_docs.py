@@ -1,14 +1,19 @@
 """The documents cannot lie: their commands and code run here, and the command reference is generated."""
 
+import inspect
 import os
 import re
 import shlex
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
+import gazepack
 from gazepack.cli.main import cli, run
 from gazepack.video import write_video
 from gazepack.video.scenes import SCENES
@@ -18,7 +23,7 @@ REFERENCE = ROOT / "docs" / "cli.md"
 PAGES = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 )
-_BLOCK = re.compile(r"(<!-- not run: .+? -->\n)?```(bash|python)\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- not run: .+? -->\n)?[ ]*```(bash|python)\n(.*?)```", re.DOTALL)
 _ELSEWHERE = ("make ", "pip ", "python ", "torchrun ", "git ", "cd ")
 """What a block may hold beside gazepack's own commands: run by CI itself, or by the benchmarks."""
 
@@ -46,6 +51,7 @@ def test_commands_and_code_run(
     for skipped, language, block in _BLOCK.findall((ROOT / page).read_text()):
         if skipped:
             continue
+        block = textwrap.dedent(block)  # of a list
         if language == "python":
             exec(compile(block, f"{page}", "exec"), names)  # our own documents
             continue
@@ -90,3 +96,45 @@ def test_command_reference_is_current() -> None:
     if os.environ.get("GAZEPACK_WRITE_DOCS"):
         REFERENCE.write_text(reference())
     assert REFERENCE.read_text() == reference()
+
+
+def signature(name: str) -> str:
+    """What stands below a name's heading: its parameters without their types."""
+    found = getattr(gazepack, name)
+    if isinstance(found, str) or name == "PackOptions":
+        return name
+    signature = inspect.signature(found)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return name + str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+@pytest.mark.parametrize("name", gazepack.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    """docs/api.md has each name with its signature and an example, which the tests above run."""
+    sections = re.split(r"^## ", (ROOT / "docs" / "api.md").read_text(), flags=re.MULTILINE)
+    (section,) = [part for part in sections if part.split("\n")[0].replace("\\", "") == name]
+    assert "```python\n" in section
+    if name == "__version__":
+        return
+    (said,) = re.findall(r"```text\n(.*?)\n```", section)
+    assert said in (signature(name), f"{name}(...)", f"{name}(uri, ...)")
+    assert getattr(gazepack, name).__doc__
+
+
+def test_the_site_is_built(tmp_path: Path) -> None:
+    """Mkdocs builds every page without a warning: no page is missing, and links and anchors lead somewhere."""
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    pages = {path.relative_to(ROOT / "docs").with_suffix("") for path in ROOT.glob("docs/**/*.md")}
+    for page in pages:
+        built = tmp_path / page / "index.html" if page.name != "index" else tmp_path / "index.html"
+        assert built.is_file(), page
+
+
+def test_every_page_is_in_the_contents() -> None:
+    """The site's navigation names every page."""
+    contents = (ROOT / "mkdocs.yml").read_text()
+    for path in ROOT.glob("docs/**/*.md"):
+        assert f"- {path.relative_to(ROOT / 'docs')}\n" in contents

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gazepack.cli.options import Size, as_json, epilog, print_json, size
+from gazepack.cli.options import Size, as_json, epilog, print_json
 from gazepack.cli.pack import merged, settings_options
-from gazepack.cli.running import choose_device
+from gazepack.units import size
 
 if TYPE_CHECKING:
     from gazepack.jobs.bench import PackBench
@@ -67,6 +67,7 @@ def pack(
 
     from gazepack.jobs import DecoderSettings, PackSettings, Resources, build_selector
     from gazepack.jobs.bench import bench_pack
+    from gazepack.jobs.choices import choose_device
     from gazepack.jobs.sources import Segment, list_sources
 
     settings = PackSettings.parse(merged(config, options))

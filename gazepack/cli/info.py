@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from gazepack.cli.options import as_json, epilog, print_json, size
+from gazepack.cli.options import as_json, epilog, print_json
+from gazepack.units import size
 
 
 @click.command(epilog=epilog("gazepack info packed/", "gazepack info s3://bucket/packed --json"))

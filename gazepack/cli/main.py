@@ -4,6 +4,7 @@ Command files import nothing heavy at the top; whatever a command needs is impor
 `gazepack --help` answers at once.
 """
 
+import os
 import sys
 import traceback
 
@@ -13,6 +14,7 @@ from gazepack import __version__
 from gazepack.cli.bench import bench
 from gazepack.cli.clean import clean
 from gazepack.cli.convert import convert
+from gazepack.cli.doctor import doctor
 from gazepack.cli.evaluate import evaluate
 from gazepack.cli.failures import failures
 from gazepack.cli.info import info
@@ -21,6 +23,7 @@ from gazepack.cli.merge import merge
 from gazepack.cli.options import EXIT_CODES, INTERRUPTED
 from gazepack.cli.pack import pack
 from gazepack.cli.plan import plan
+from gazepack.cli.report import report
 from gazepack.cli.retry import retry
 from gazepack.cli.split import split
 from gazepack.cli.status import status
@@ -48,6 +51,7 @@ for command in (
     retry,
     clean,
     view,
+    report,
     bench,
     convert,
     merge,
@@ -55,6 +59,7 @@ for command in (
     label,
     train,
     evaluate,
+    doctor,
 ):
     cli.add_command(command)
 
@@ -74,7 +79,9 @@ def run(arguments: list[str] | None = None) -> int:
         The exit code; see `EXIT_CODES`.
     """
     try:
-        code = cli.main(arguments, prog_name="gazepack", standalone_mode=False)
+        # click leaves colours out where stdout is no terminal; NO_COLOR (no-color.org) leaves them out anywhere
+        colour = False if os.environ.get("NO_COLOR") else None
+        code = cli.main(arguments, prog_name="gazepack", standalone_mode=False, color=colour)
     except click.ClickException as error:
         error.show()
         return UsageError.exit_code

@@ -1,4 +1,4 @@
-"""What the commands share: the table of exit codes, an output as JSON, sizes and numbers for people."""
+"""What the commands share: the table of exit codes, an output as JSON, sizes as options."""
 
 import json
 from typing import Any
@@ -32,16 +32,6 @@ def epilog(*examples: str) -> str:
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object to stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
-
-
-def size(num_bytes: int) -> str:
-    """Return a number of bytes for people."""
-    amount = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.2f} TB"
 
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -7,36 +7,12 @@ from typing import Any
 
 import click
 
+from gazepack.api import PLACES, placed
 from gazepack.cli.options import Size, as_json, epilog
 from gazepack.cli.running import Command, Where, running_options
 from gazepack.errors import UsageError
 
-_PLACES = {
-    "preset": "preset",
-    "fps": "sampling.fps",
-    "num_frames": "sampling.num_frames",
-    "start": "start_seconds",
-    "end": "end_seconds",
-    "fit": "fit.fit",
-    "max_tiles": "fit.max_tiles",
-    "thumbnail": "fit.thumbnail",
-    "patch_size": "fit.patch_size",
-    "selector": "selector.name",
-    "model": "selector.model",
-    "gazing_ratio": "selector.gazing_ratio",
-    "loss_threshold": "selector.loss_threshold",
-    "min_psnr": "selector.min_psnr",
-    "seed": "selector.seed",
-    "format": "container",
-    "codec": "codec.name",
-    "quality": "codec.quality",
-    "samples_per_shard": "shards.samples_per_shard",
-    "shard_size": "shards.shard_size",
-    "max_sample_tokens": "shards.max_sample_tokens",
-    "split_seconds": "shards.split_seconds",
-}
-"""Where each option stands in the settings, and in a --config file."""
-SETTINGS = tuple(_PLACES)
+SETTINGS = tuple(PLACES)
 """The names of the options that decide the bytes."""
 
 
@@ -189,22 +165,12 @@ def pack(
 
 def merged(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a configuration file with the given options over them, and a preset under both."""
-    values: dict[str, Any] = {} if config is None else _read_config(config)
-    for option, value in options.items():
-        if value is None:
-            continue
-        *sections, name = _PLACES[option].split(".")
-        place = values
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise UsageError(f"{config}: {section!r} is {place!r}, not a table of settings")
-        place[name] = value
-    if "preset" in values:
-        from gazepack.encoders import with_preset
-
-        return with_preset(values)
-    return values
+    if config is None:
+        return placed(options, {})
+    try:
+        return placed(options, _read_config(config))
+    except UsageError as error:
+        raise UsageError(f"{config}: {error.problem}", remedy=error.remedy) from None
 
 
 def _read_config(config: Path) -> dict[str, Any]:

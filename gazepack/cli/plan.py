@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gazepack.cli.options import as_json, epilog, print_json, size
+from gazepack.cli.options import as_json, epilog, print_json
 from gazepack.cli.pack import merged, settings_options
-from gazepack.cli.running import choose_device
+from gazepack.units import size
 
 if TYPE_CHECKING:
     from gazepack.jobs.estimate import Amount, Estimate
@@ -48,6 +48,7 @@ def plan(
     Hours are those of one worker like this machine; they do not hold for other machines.
     """
     from gazepack.jobs import PackSettings, Resources, build_selector
+    from gazepack.jobs.choices import choose_device
     from gazepack.jobs.estimate import estimate
 
     settings = PackSettings.parse(merged(config, options))

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bar
 
 from gazepack.jobs import Run, VideoDone
 from gazepack.jobs.plan import shares
+from gazepack.units import time_left
 
 PLAIN_SECONDS = 10.0
 """How often a line is written when stderr is not a terminal."""
@@ -35,6 +36,7 @@ class Progress:
         sizes = np.add.reduceat(np.maximum(1, shares(listing)), offsets)
         pending = np.asarray(run.pending, dtype=np.int64) - run.plan.first
         self._total = run.plan.num_segments(run.pending)
+        self._bytes, self._all_bytes = 0, int(sizes[pending].sum())
         self._videos = self._failed = self._frames = self._tokens = self._dense = 0
         self._began = self._spoke = time.monotonic()
         self._bar: Bar | None = None
@@ -49,7 +51,7 @@ class Progress:
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            self._task = self._bar.add_task("", total=int(sizes[pending].sum()))
+            self._task = self._bar.add_task("", total=self._all_bytes)
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -70,6 +72,7 @@ class Progress:
     def report(self, video: VideoDone) -> None:
         """Take note of a video that is over; say so if it failed."""
         self._videos += 1
+        self._bytes += max(1, video.bytes)
         if video.error is None:
             self._frames += video.frames
             self._tokens += video.tokens
@@ -78,10 +81,11 @@ class Progress:
             self._failed += 1
             self._say(f"failed: {video.error}")
         if self._bar is not None:
-            self._bar.update(self._task, advance=max(1, video.bytes), description=self._line())
+            self._bar.update(self._task, completed=self._bytes, description=self._line())
         elif time.monotonic() - self._spoke >= PLAIN_SECONDS:
             self._spoke = time.monotonic()
-            click.echo(self._line(), err=True)
+            left = time_left(self._bytes, self._all_bytes, self._spoke - self._began)
+            click.echo(f"{self._line()}, {left}", err=True)
 
     def _say(self, line: str) -> None:
         if self._bar is not None:

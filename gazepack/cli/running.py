@@ -2,18 +2,22 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gazepack.cli.options import SOME_FAILED, Size, print_json
-from gazepack.errors import UsageError
+from gazepack.errors import StorageError
 
 if TYPE_CHECKING:
     from gazepack.jobs import DecoderSettings, Meter, Report, Resources, Run
+    from gazepack.jobs.choices import Executor
+
+NO_RAY = "Ray is not installed; pip install 'gazepack[ray]' packs them side by side"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -129,7 +133,7 @@ class Where:
     video_timeout: float
     video_memory: int
     attempts: int
-    executor: str | None
+    executor: "Executor | None"
     workers: tuple[int, int] | None
     cpus_per_worker: int
     gpus_per_worker: float | None
@@ -145,6 +149,8 @@ class Where:
     @property
     def own_device(self) -> str:
         """The device of this process; with `--gpus-per-worker` the GPUs are the workers'."""
+        from gazepack.jobs.choices import choose_device
+
         return "cpu" if self.gpus_per_worker else choose_device(self.device)
 
     def run(self, run: "Run", *, as_json: bool) -> int:
@@ -152,11 +158,13 @@ class Where:
         from gazepack.cli.info import print_summary
         from gazepack.cli.progress import Progress
         from gazepack.formats import summarise
-        from gazepack.jobs import Tally
+        from gazepack.jobs import RunLog, Tally, write_log
 
-        tally = Tally()
+        tally, began = Tally(), time.monotonic()
         with _terminated_as_interrupted(), Progress(run) as progress:
             self._pack(run, progress.report, tally)
+        with suppress(StorageError):  # that it is packed is what counts
+            write_log(run.directory, RunLog.of(tally, wall_seconds=time.monotonic() - began))
         if line := tally.line():
             click.echo(line, err=True)
         summary, out = summarise(run.directory), run.directory.uri
@@ -172,9 +180,14 @@ class Where:
     def _pack(self, run: "Run", report: "Report", meter: "Meter") -> None:
         """Choose the executor; starting Ray takes longer than packing a shard of short videos."""
         from gazepack.jobs import run_serial
+        from gazepack.jobs.choices import choose_executor
 
-        many = len(run.pending) > 1 or self.ray_address is not None
-        if (self.executor or ("ray" if many else "serial")) == "serial":
+        executor = choose_executor(
+            self.executor, num_units=len(run.pending), address=self.ray_address
+        )
+        if executor == "serial":
+            if self.executor is None and len(run.pending) > 1:
+                click.echo(f"{len(run.pending)} shards in one process: {NO_RAY}", err=True)
             resources = self._resources(self.own_device, min(4, os.cpu_count() or 1))
             run_serial(run, resources=resources, report=report, meter=meter)
             return
@@ -224,25 +237,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def choose_device(device: str) -> str:
-    """Return the device to choose on, and say so when `auto` falls back.
-
-    Raises:
-        UsageError: it does not exist.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if available else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UsageError(
-            f"device {device!r} does not exist", remedy="use auto, cpu, cuda or cuda:N"
-        ) from None
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not available):
-        raise UsageError(f"device {device!r} is not to be had here", remedy="use --device cpu")
-    return device

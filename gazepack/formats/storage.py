@@ -442,7 +442,11 @@ def _writing(uri: str, name: str) -> Iterator[None]:
 def _opening(uri: str) -> Iterator[None]:
     try:
         yield
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
+        raise UsageError(
+            f"{uri!r} cannot be opened ({error})", remedy="for S3: pip install 'gazepack[s3]'"
+        ) from error
+    except ValueError as error:
         raise UsageError(
             f"{uri!r} cannot be opened ({error})",
             remedy="use a folder, or a URI such as s3://bucket/dir",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gazepack.jobs.nursery import Nursery
     from gazepack.jobs.plan import Plan, Unit, make_plan
     from gazepack.jobs.replay import compare_with_source, refitted, repainted, verify_totals
+    from gazepack.jobs.runlog import RunLog, write_log
     from gazepack.jobs.settings import PackSettings
     from gazepack.jobs.sources import Segment, list_sources
     from gazepack.jobs.unit import Report, Resources, VideoDone, pack_unit
@@ -29,6 +30,7 @@ _HOMES = {
     "Report": "unit",
     "Resources": "unit",
     "Run": "ledger",
+    "RunLog": "runlog",
     "Segment": "sources",
     "Tally": "metrics",
     "Unit": "plan",
@@ -44,6 +46,7 @@ _HOMES = {
     "repainted": "replay",
     "run_serial": "executors",
     "verify_totals": "replay",
+    "write_log": "runlog",
 }
 
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "Report",
     "Resources",
     "Run",
+    "RunLog",
     "Segment",
     "Tally",
     "Unit",
@@ -71,6 +75,7 @@ __all__ = [
     "repainted",
     "run_serial",
     "verify_totals",
+    "write_log",
 ]
 
 

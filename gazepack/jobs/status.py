@@ -4,10 +4,14 @@ Made from one listing of `index/`, the frozen listings and the failures: no shar
 costs the same whatever is in them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from gazepack.formats import DatasetDirectory
 from gazepack.jobs.ledger import plans
+from gazepack.jobs.plan import Plan, costs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class Status:
     """Rows of all failures files, those of videos that were packed later included."""
     retries: int
     """How often `retry` was begun."""
+    work: float
+    """Share of the work that is in committed shards, 0 to 1: of pixels, or of bytes where nobody looked."""
 
     @property
     def is_complete(self) -> bool:
@@ -40,6 +46,8 @@ def status_of(directory: DatasetDirectory) -> Status:
     committed = set(directory.committed())
     rounds = plans(directory)
     done = [[number for number in plan.numbers if number in committed] for plan in rounds]
+    todo = sum(_work(plan, plan.numbers) for plan in rounds)
+    work = sum(_work(plan, numbers) for plan, numbers in zip(rounds, done, strict=True))
     return Status(
         shards=sum(map(len, done)),
         planned_shards=sum(map(len, rounds)),
@@ -47,4 +55,13 @@ def status_of(directory: DatasetDirectory) -> Status:
         planned_videos=sum(plan.num_videos(plan.numbers) for plan in rounds),
         failures=directory.failures().num_rows,
         retries=len(rounds) - 1,
+        work=work / todo if todo else 1.0,
     )
+
+
+def _work(plan: Plan, numbers: Iterable[int]) -> float:
+    """Return what packing some units takes."""
+    at = np.fromiter(numbers, dtype=np.int64) - plan.first
+    if not len(at):
+        return 0.0
+    return float(np.add.reduceat(costs(plan.listing), plan.starts[:-1])[at].sum())

@@ -19,7 +19,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three short videos, one of them not a video."""
     import numpy as np
 
-    folder = tmp_path_factory.mktemp("source")
+    folder = tmp_path_factory.mktemp("ledger") / "source"
+    folder.mkdir()
     for number in range(2):
         grey = [np.full((64, 64, 3), 40 * n, np.uint8) for n in range(1 + number, 6)]
         write_video(folder / f"v{number}.mp4", grey, fps=5)
@@ -27,13 +28,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def out(source: Path, tmp_path: Path, capsys: Capture) -> Path:
+@pytest.fixture(scope="module")
+def packed(source: Path) -> Path:
     """The three videos packed into one shard."""
-    shutil.copytree(source, tmp_path / "in")
-    assert run(["pack", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 3
-    capsys.readouterr()
-    return tmp_path / "out"
+    assert run(["pack", str(source), "--out", str(source.parent / "packed")]) == 3
+    return source.parent / "packed"
+
+
+@pytest.fixture
+def out(packed: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(packed, tmp_path / "out"))
 
 
 @pytest.fixture
@@ -61,6 +66,30 @@ def test_status_says_how_far_a_run_is(out: Path, said: Said) -> None:
     assert said(["status", str(out)])[1]["complete"] is False
 
 
+def test_status_watches_until_all_is_packed(
+    out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is a line on stderr with the work done; the last state is the answer."""
+    index = out / "index" / "000000.parquet"
+    whole = index.read_bytes()
+    index.unlink()
+    looks: list[float] = []
+
+    def committed_meanwhile(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            index.write_bytes(whole)
+
+    monkeypatch.setattr("time.sleep", committed_meanwhile)
+    capsys.readouterr()
+    assert run(["status", str(out), "--watch", "--every", "5", "--json"]) == 0
+    told, lines = capsys.readouterr()
+    assert looks == [5, 5]
+    assert json.loads(told)["complete"] is True
+    assert json.loads(told)["work"] == 1.0
+    assert lines.count("0.0%, 0 of 3 videos") == 2
+
+
 def test_status_of_something_else_is_one_line(tmp_path: Path, capsys: Capture) -> None:
     """A folder that is no dataset has exit code 4."""
     assert run(["status", str(tmp_path)]) == 4
@@ -82,11 +111,12 @@ def test_pack_without_source_needs_a_run(tmp_path: Path, capsys: Capture) -> Non
     assert "no source is named, and no run has begun" in capsys.readouterr().err
 
 
-def test_retry_packs_what_was_mended(out: Path, source: Path, said: Said) -> None:
+def test_retry_packs_what_was_mended(out: Path, source: Path, tmp_path: Path, said: Said) -> None:
     """The exit code is 3 while a video is outstanding, 0 once none is."""
     assert said(["retry", str(out)])[0] == 3
-    shutil.copy(source / "v1.mp4", out.parent / "in" / "broken.mp4")
-    code, summary = said(["retry", str(out)])
+    mended = shutil.copytree(source, tmp_path / "mended")
+    shutil.copy(source / "v1.mp4", mended / "broken.mp4")
+    code, summary = said(["retry", str(out), "--source", str(mended)])
     assert (code, summary["videos"], summary["failed"]) == (0, 3, 0)
     assert said(["failures", str(out)])[1] == {"failures": []}
 

@@ -1,6 +1,7 @@
 """The program as a whole: how it starts, what it imports, how it leaves."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -23,6 +24,21 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("heavy: [] code: 0\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("gazepack vie", "plain,view"), ("gazepack pack --selec", "plain,--selector")],
+)
+def test_the_shell_completes_commands_and_options(words: str, completed: str) -> None:
+    """What docs/install.md puts into the shell's start file asks the program, and it answers."""
+    asked = {"_GAZEPACK_COMPLETE": "bash_complete", "COMP_WORDS": words}
+    environment = {**os.environ, **asked, "COMP_CWORD": str(len(words.split()) - 1)}
+    code = "from gazepack.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.split() == [completed]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

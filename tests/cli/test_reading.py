@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from gazepack.cli.main import run
+from gazepack.formats import DatasetDirectory
+from gazepack.jobs.runlog import read_logs
 
 Captured = pytest.CaptureFixture[str]
 
@@ -69,3 +71,13 @@ def test_verify_notices_another_video(
     shutil.copy(folder / "2.mp4", changed / "1.mp4")
     assert run(["verify", str(dataset), "--source", str(changed)]) == 4
     assert "is stored," in capsys.readouterr().err
+
+
+def test_pack_leaves_its_log_and_a_second_run_none(dataset: Path) -> None:
+    """The program keeps where the time went once, and does not when there is nothing left to do."""
+    directory = DatasetDirectory.open(str(dataset))
+    (found,) = read_logs(directory)
+    assert found.worker_seconds > 0
+    assert found.bytes == sum(directory.read_index()["bytes"].to_pylist())
+    assert run(["pack", "--out", str(dataset), "--samples-per-shard", "2"]) == 3
+    assert read_logs(directory) == [found]

@@ -51,12 +51,18 @@ class Shot:
     """From the start of the video."""
     psnr: float
     """Of the painted frame, in dB, as it is stored."""
+    l1: float
+    """Mean absolute error of the painted frame, in 8-bit steps, as it is stored."""
     scale_K: npt.NDArray[np.int64]
     """Scale of each chosen patch."""
     row_K: npt.NDArray[np.int64]
     """Its row over the whole grid."""
     col_K: npt.NDArray[np.int64]
     """Its column over the whole grid."""
+    rank_K: npt.NDArray[np.int64]
+    """Its position in the gaze order of its tile."""
+    loss_K: npt.NDArray[np.float16]
+    """What the selector predicted before it was added; NaN where unknown."""
     grid: Grid
     """Of the view."""
     source_HW3: Pixels | None

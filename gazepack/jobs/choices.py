@@ -1,0 +1,51 @@
+"""What the user left to us: on which device, and by which executor."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from gazepack.errors import UsageError
+
+Executor = Literal["serial", "ray"]
+
+
+def choose_device(device: str) -> str:
+    """Return the device to choose on: the GPU for `auto` where there is one.
+
+    Raises:
+        UsageError: it does not exist.
+    """
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise UsageError(
+            f"device {device!r} does not exist", remedy="use auto, cpu, cuda or cuda:N"
+        ) from None
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not available):
+        raise UsageError(f"device {device!r} is not to be had here", remedy="use --device cpu")
+    return device
+
+
+def choose_executor(asked: Executor | None, *, num_units: int, address: str | None) -> Executor:
+    """Return who packs: Ray, unless there is one unit, whose packing takes less time than starting it.
+
+    Args:
+        asked: what the user said.
+        num_units: units to pack.
+        address: of the cluster that the user named.
+
+    Raises:
+        UsageError: Ray was asked for and is not installed.
+    """
+    there = find_spec("ray") is not None
+    if not there and (asked == "ray" or address is not None):
+        raise UsageError(
+            "Ray is not installed", remedy="pip install 'gazepack[ray]', or use --executor serial"
+        )
+    if asked is not None:
+        return asked
+    return "ray" if address is not None or (there and num_units > 1) else "serial"
