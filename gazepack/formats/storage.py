@@ -148,6 +148,24 @@ class Staged:
             os.fsync(self._file.fileno())
 
 
+@contextmanager
+def _new_file(path: Path, uri: str, name: str) -> Iterator[Staged]:
+    """Make a file that is on the disk when the block ends.
+
+    Raises:
+        StorageError: the disk refuses it, here or while it is written.
+    """
+    with _writing(uri, name):
+        file = path.open("xb")
+    staged = Staged(file, uri, name)
+    try:
+        yield staged
+        staged.flush()
+    finally:
+        with suppress(OSError):  # what was refused once is refused again when the file is closed
+            file.close()
+
+
 class LocalStorage:
     """A folder of this machine."""
 
@@ -205,12 +223,8 @@ class LocalStorage:
         with _writing(self.uri, name):
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with _writing(self.uri, name):
-                file = temporary.open("xb")
-            with file:
-                staged = Staged(file, self.uri, name)
+            with _new_file(temporary, self.uri, name) as staged:
                 yield staged
-                staged.flush()
             with _writing(self.uri, name):
                 temporary.replace(path)
                 _sync_folder(path.parent)
@@ -319,12 +333,12 @@ class ObjectStorage:
     def staged(self, name: str) -> Iterator["Staged"]:
         """Open a temporary file of this machine that is put as one object when the block ends."""
         path = self._path(name)
-        with tempfile.TemporaryDirectory(prefix="gazepack-") as folder:
-            local = Path(folder) / "staged"
-            with local.open("xb") as file:
-                staged = Staged(file, folder, "staged")
+        with _writing(tempfile.gettempdir(), "gazepack-*"):
+            folder = tempfile.TemporaryDirectory(prefix="gazepack-")
+        with folder:
+            local = Path(folder.name) / "staged"
+            with _new_file(local, folder.name, "staged") as staged:
                 yield staged
-                staged.flush()
             with _writing(self.uri, name):
                 persistently(lambda: self._fs.put_file(str(local), path))
 

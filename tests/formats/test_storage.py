@@ -2,8 +2,10 @@
 
 import errno
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -159,6 +161,34 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match=r"No space left.*; free some space"):
         storage.write_atomic("shards/000000.tar", bytes(100_000))
     assert storage.list() == []
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_a_disk_that_fills_is_one_line(kind, tmp_path, monkeypatch):
+    """What is refused in the middle of a file is said once, also as the file is closed; nothing is left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where a file for a store is staged
+    place = f"memory://{uuid.uuid4()}" if kind == "memory" else str(tmp_path / "out")
+    storage = open_storage(place)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with (
+            pytest.raises(StorageError, match=r"cannot be written \(File too large\)"),
+            storage.staged("a") as file,
+        ):
+            file.write(bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert storage.list() == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_no_place_to_stage_is_one_line(tmp_path, monkeypatch):
+    """A folder for temporary files that is not there is named, before anything is written."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    storage = open_storage(f"memory://{uuid.uuid4()}")
+    with pytest.raises(StorageError, match=r"gone/gazepack-.* cannot be written"):
+        storage.staged("a").__enter__()
 
 
 def test_a_killed_writer_leaves_only_a_temporary_file(tmp_path):
