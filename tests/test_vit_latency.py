@@ -47,7 +47,7 @@ def test_a_row_for_each_attention(
 
 
 def test_own_time_is_inside_the_whole(benchmark: types.ModuleType) -> None:
-    """The model's own modules are each seen once a call, one after the other, and the hooks are gone after it."""
+    """The model's own modules are seen once a call, one after the other; the hooks are gone after it."""
     torch = pytest.importorskip("torch")
     clock = benchmark.Clock(torch.device("cpu"))
     model = benchmark.build("tiny", torch.device("cpu"), torch.float32)

@@ -14,6 +14,7 @@ from gazepack.cli.bench import bench
 from gazepack.cli.clean import clean
 from gazepack.cli.convert import convert
 from gazepack.cli.evaluate import evaluate
+from gazepack.cli.evaluate_qa import evaluate_qa
 from gazepack.cli.failures import failures
 from gazepack.cli.info import info
 from gazepack.cli.label import label
@@ -55,6 +56,7 @@ for command in (
     label,
     train,
     evaluate,
+    evaluate_qa,
 ):
     cli.add_command(command)
 
