@@ -1,6 +1,6 @@
 """A little MLLM, trained on dense and on gazed video: same videos, same steps, same seeds.
 
-    python examples/train_mllm.py [FOLDER]                                      all, a table and a plot
+    python examples/train_mllm.py [FOLDER] --seeds 3                            all, a table and a plot
     torchrun --nproc-per-node 2 examples/train_mllm.py FOLDER --tokens 40dB     one of them, on two ranks
 
 Each video is a smooth picture over which a red ball moves until it leaves; in a corner stands a small digit,
@@ -16,10 +16,12 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ TOKENS = {
     "30dB": ["--selector", "greedy", "--min-psnr", "30"],
 }
 """How each is packed."""
+COLOURS = {"dense": "#888888", "40dB": "#c02020", "30dB": "#2060c0"}
 RATE = 3e-3
 """Of learning, at its highest."""
 
@@ -158,7 +161,10 @@ def little_mllm() -> GazedMllm:
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", bos_token="<s>"
     )
-    return GazedMllm(LlavaForConditionalGeneration(config), tokenizer=wrapped, prompt=PROMPT)
+    model = LlavaForConditionalGeneration(config)
+    # models of this layout take a hidden state before the tower's last norm, so that is not trained
+    model.model.vision_tower.post_layernorm.requires_grad_(False)
+    return GazedMllm(model, tokenizer=wrapped, prompt=PROMPT)
 
 
 def answers(batch: Batch, letters: Sequence[int]) -> Tensor:
@@ -214,9 +220,10 @@ def train(
     return {
         "tokens": tokens,
         "seed": seed,
-        "tokens_a_video": seen / (epochs * len(SPLITS["train"])) * world_size,
+        "tokens_a_video": seen / (epochs * dataset.num_samples) * world_size,
         "steps": steps,
         "accuracy": curve[-1]["accuracy"],
+        "questions": packed(folder, tokens, "val", batch_size=1).num_samples,
         "cpu_seconds": curve[-1]["cpu_seconds"],
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
         "curve": curve,
@@ -252,56 +259,82 @@ def accuracy(model: GazedMllm, folder: Path, tokens: str) -> float:
             (model(batch, questions(batch)).argmax(1) == answers(batch, letters)).sum().item()
             for batch in packed(folder, tokens, "val", batch_size=32)
         ]
+        num = packed(folder, tokens, "val", batch_size=32).num_samples
     model.train()
-    return round(sum(right) / len(SPLITS["val"]), 4)
+    return round(sum(right) / num, 4)
 
 
 # ------------------------------------------------------------------------------------------ report
 
 
-def compare(folder: Path, options: list[str]) -> None:
-    """Train both, each in a process of its own, and write a table and a plot."""
+def compare(folder: Path, seeds: int, options: list[str]) -> None:
+    """Train all, each in a process of its own, and write a table and a plot."""
     results = []
-    for tokens in TOKENS:
-        line = [sys.executable, __file__, str(folder), "--tokens", tokens, *options]
-        subprocess.run(line, check=True)
-        results.append(json.loads((folder / f"{tokens}.json").read_text()))
-    print("\n| tokens | a video | steps | accuracy | CPU seconds | peak memory |")
-    print("|---|---|---|---|---|---|")
-    for result in results:
-        print(
-            f"| {result['tokens']} | {result['tokens_a_video']:.0f} | {result['steps']} "
-            f"| {result['accuracy']:.1%} | {result['cpu_seconds']:.0f} "
-            f"| {result['peak_megabytes']:.0f} MB |"
-        )
+    for seed in range(seeds):
+        for tokens in TOKENS:
+            line = [sys.executable, __file__, str(folder), "--tokens", tokens, f"--seed={seed}"]
+            subprocess.run([*line, *options], check=True)
+            results.append(json.loads((folder / f"{tokens}-{seed}.json").read_text()))
+    print("\n" + table(results))
     (folder / "accuracy.svg").write_text(plot(results))
 
 
+def table(results: list[dict[str, Any]]) -> str:
+    """Return Markdown: a row for each kind of tokens, means over its seeds."""
+    lines = [
+        "| tokens | a video | accuracy, seed by seed | mean | points above dense (95 %) | CPU seconds | peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    of = {tokens: [r for r in results if r["tokens"] == tokens] for tokens in TOKENS}
+    dense, _ = pooled(of["dense"])
+    for tokens, runs in of.items():
+        accuracy, num = pooled(runs)
+        apart = 100 * (accuracy - dense)
+        half = 196 * sqrt(sum(p * (1 - p) / num for p in (accuracy, dense)))
+        means = [
+            statistics.mean(run[key] for run in runs)
+            for key in ("tokens_a_video", "cpu_seconds", "peak_megabytes")
+        ]
+        lines.append(
+            f"| {tokens} | {means[0]:.1f} | {', '.join(f'{r["accuracy"]:.1%}' for r in runs)} "
+            f"| {accuracy:.1%} | {f'{apart:+.1f} ± {half:.1f}' if tokens != 'dense' else ''} "
+            f"| {means[1]:.0f} | {means[2]:.0f} MB |"
+        )
+    return "\n".join(lines)
+
+
+def pooled(runs: list[dict[str, Any]]) -> tuple[float, int]:
+    """Return the accuracy over all seeds, and how many questions that were."""
+    num = sum(run["questions"] for run in runs)
+    return sum(run["accuracy"] * run["questions"] for run in runs) / num, num
+
+
 def plot(results: list[dict[str, Any]]) -> str:
-    """Draw accuracy over CPU seconds as SVG."""
+    """Draw accuracy over CPU seconds as SVG, a line for each training."""
     width, height, left, top = 560, 300, 50, 20
     longest = max(result["cpu_seconds"] for result in results)
     parts = [f'<text x="{left}" y="{height + top + 34}">CPU seconds of training</text>']
     for share in (0, 0.25, 0.5, 0.75, 1):
-        y = top + height * (1 - share)
+        x, y = left + width * share, top + height * (1 - share)
         parts.append(f'<path d="M{left} {y}h{width}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{share:.0%}</text>')
-        x = left + width * share
         parts.append(
             f'<text x="{x}" y="{top + height + 16}" text-anchor="middle">{longest * share:.0f}</text>'
         )
-    for result, colour in zip(results, ("#888888", "#c02020"), strict=True):
-        points = [
-            (0.0, 1 / len(DIGITS)),
-            *((p["cpu_seconds"], p["accuracy"]) for p in result["curve"]),
-        ]
-        places = [(left + width * x / longest, top + height * (1 - y)) for x, y in points]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        x, y = places[-1]
+    for number, (tokens, colour) in enumerate(COLOURS.items()):
         parts.append(
-            f'<text x="{x - 4}" y="{y + 16}" fill="{colour}" text-anchor="end">{result["tokens"]}</text>'
+            f'<text x="{left + width}" y="{top + height - 16 * number - 8}" fill="{colour}" '
+            f'text-anchor="end">{tokens}</text>'
         )
+    for result in results:
+        points = [(p["cpu_seconds"], p["accuracy"]) for p in result["curve"]]
+        places = [
+            (left + width * x / longest, top + height * (1 - y))
+            for x, y in [(0.0, 1 / len(DIGITS)), *points]
+        ]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        colour = COLOURS[result["tokens"]]
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
     size = f'viewBox="0 0 {left + width + 20} {top + height + 44}"'
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
@@ -314,19 +347,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("little-hlvid"))
     parser.add_argument("--tokens", choices=TOKENS, help="train on these only")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0, help="with --tokens")
+    parser.add_argument("--seeds", type=int, default=1, help="without --tokens: trainings of each")
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=16)
     args = parser.parse_args()
     options = {"epochs": args.epochs, "batch_size": args.batch_size}
     if args.tokens is None:
         make_datasets(args.folder)
-        compare(
-            args.folder, [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        )
+        line = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        compare(args.folder, args.seeds, line)
         return
-    result = train(args.folder, args.tokens, **options)
+    result = train(args.folder, args.tokens, seed=args.seed, **options)
     if int(os.environ.get("RANK", 0)) == 0:
-        (args.folder / f"{args.tokens}.json").write_text(json.dumps(result, indent=2) + "\n")
+        name = f"{args.tokens}-{args.seed}.json"
+        (args.folder / name).write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
