@@ -254,14 +254,14 @@ def accuracy(model: GazedMllm, folder: Path, tokens: str) -> float:
     """Return the share of right answers to the questions of `val`, guessing among all letters."""
     letters = model.first_tokens(LETTERS)
     model.eval()
+    dataset = packed(folder, tokens, "val", batch_size=32)
     with torch.inference_mode():
         right = [
             (model(batch, questions(batch)).argmax(1) == answers(batch, letters)).sum().item()
-            for batch in packed(folder, tokens, "val", batch_size=32)
+            for batch in dataset
         ]
-        num = packed(folder, tokens, "val", batch_size=32).num_samples
     model.train()
-    return round(sum(right) / num, 4)
+    return round(sum(right) / dataset.num_samples, 4)
 
 
 # ------------------------------------------------------------------------------------------ report
@@ -281,24 +281,24 @@ def compare(folder: Path, seeds: int, options: list[str]) -> None:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Return Markdown: a row for each kind of tokens, means over its seeds."""
-    lines = [
-        "| tokens | a video | accuracy, seed by seed | mean | points above dense (95 %) | CPU seconds | peak memory |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    names = ("tokens", "a video", "accuracy of each seed", "mean", "points above dense (95 %)")
+    names += ("CPU seconds", "peak memory")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     of = {tokens: [r for r in results if r["tokens"] == tokens] for tokens in TOKENS}
     dense, _ = pooled(of["dense"])
     for tokens, runs in of.items():
         accuracy, num = pooled(runs)
         apart = 100 * (accuracy - dense)
         half = 196 * sqrt(sum(p * (1 - p) / num for p in (accuracy, dense)))
-        means = [
+        tokens_a_video, seconds, megabytes = (
             statistics.mean(run[key] for run in runs)
             for key in ("tokens_a_video", "cpu_seconds", "peak_megabytes")
-        ]
+        )
+        each = ", ".join(f"{run['accuracy']:.1%}" for run in runs)
+        above = "" if tokens == "dense" else f"{apart:+.1f} ± {half:.1f}"
         lines.append(
-            f"| {tokens} | {means[0]:.1f} | {', '.join(f'{r["accuracy"]:.1%}' for r in runs)} "
-            f"| {accuracy:.1%} | {f'{apart:+.1f} ± {half:.1f}' if tokens != 'dense' else ''} "
-            f"| {means[1]:.0f} | {means[2]:.0f} MB |"
+            f"| {tokens} | {tokens_a_video:.1f} | {each} | {accuracy:.1%} | {above} "
+            f"| {seconds:.0f} | {megabytes:.0f} MB |"
         )
     return "\n".join(lines)
 

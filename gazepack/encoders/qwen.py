@@ -3,8 +3,8 @@
 These towers read patches of 14 or 16 px and merge 2 x 2 of them into one token, so a dataset for them has
 patches of a whole merged token, 28 or 32 px. Here a stored patch is cut into its four, which pass the tower's
 own patch embedding, blocks and merger. Frames are independent, as the tower takes them, and each is doubled in
-time, as a picture is: a frame has tokens of its own, where the tower joins two frames of a dense video. With all
-finest patches the features are the tower's own for every frame as a picture.
+time, as a picture is: a frame has tokens of its own, where the tower joins two frames of a dense video. With
+all finest patches the features are the tower's own for every frame as a picture.
 
 Places are rotary angles there, which need not be whole: the four parts of a coarse patch stand at their centres
 on the finest grid. Qwen3-VL adds a learned position, interpolated by the tower to the grid of each scale, and
