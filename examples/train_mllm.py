@@ -8,7 +8,7 @@ which changes when the ball leaves. The question is which digit stands there bef
 of a few pixels and the order of time. Digits are clear or faint, so a bound on the error of pixels can cost
 answers. The model has the LLaVA layout: a SigLIP of 2 layers reads the frames, a projector and a Llama of 2
 layers read its features, all from random weights. Everything is packed by `gazepack pack` and read by
-`GazeDataset`, dense (`--selector all`, finest scale only) and gazed (`greedy` at two bounds); nothing else
+`GazeDataset`, dense (`--selector all`) and gazed (`greedy` at two bounds); nothing else
 differs. Each model is saved as transformers saves it, and `gazepack evaluate-qa` asks it the same questions.
 """
 
@@ -43,7 +43,6 @@ from transformers import (
 from gazepack import GazeDataset
 from gazepack.cli.main import run
 from gazepack.encoders import GazedMllm, Prompt
-from gazepack.geometry import FINEST
 from gazepack.loader import Batch
 from gazepack.video import write_video
 
@@ -245,7 +244,6 @@ def packed(folder: Path, tokens: str, split: str, *, batch_size: int, seed: int 
         str(folder / f"{tokens}-{split}"),
         batch_size=batch_size,
         seed=seed,
-        scales=[FINEST] if tokens == "dense" else None,
         **({"rank": 0, "world_size": 1} if split == "val" else {}),
     )
 

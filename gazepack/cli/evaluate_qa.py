@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="URI",
-    help="Packed dataset with the videos; may be repeated, to compare. One of the selector `all` is read at "
-    "its finest scale: dense.",
+    help="Packed dataset with the videos; may be repeated, to compare. One packed with `--selector all` is "
+    "the dense video.",
 )
 @click.option(
     "--preset",

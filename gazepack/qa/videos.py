@@ -14,15 +14,12 @@ import pyarrow as pa
 
 from gazepack.errors import UsageError
 from gazepack.formats import DatasetDirectory
-from gazepack.geometry import FINEST
 from gazepack.loader import Batch, GazeDataset
 from gazepack.qa.questions import Question
 
 
 class PackedVideos:
     """A dataset, video by video.
-
-    A dataset of the selector `all` is read at its finest scale: that is what a plain model is given.
 
     Args:
         uri: its folder or URI.
@@ -36,8 +33,6 @@ class PackedVideos:
         directory = DatasetDirectory.open(uri)
         self.uri = uri
         self.selector = str(directory.info.provenance.get("selector", {}).get("name", "unknown"))
-        if self.is_dense:
-            dials = {"scales": [FINEST], **dials}
         self._dataset = GazeDataset(uri, batch_size=1, shuffle=False, rank=0, world_size=1, **dials)
         index = directory.read_index().select(["id", "key", "start_seconds", "window"])
         self._keys: dict[str, list[str]] = defaultdict(list)
@@ -50,11 +45,6 @@ class PackedVideos:
             self._keys[row["id"]].append(row["key"])
             for name in _names(row["id"]):
                 self._ids[name].add(row["id"])
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether every patch was chosen."""
-        return self.selector == "all"
 
     def find(self, question: Question) -> str | None:
         """Return the id of a question's video; None if it is not in the dataset.

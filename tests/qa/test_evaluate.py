@@ -13,7 +13,6 @@ import torch
 from gazepack.cli.main import run
 from gazepack.encoders import GazedMllm
 from gazepack.errors import UsageError
-from gazepack.geometry import FINEST
 from gazepack.loader import GazeDataset
 from gazepack.qa import (
     Answer,
@@ -100,7 +99,7 @@ def test_json_has_every_answer(
     found = json.loads(capsys.readouterr().out)["datasets"][0]
     assert found["tokens"] == (2 + 3 + 4) * 196
     assert (found["videos"], found["questions"]) == (3, 7)
-    data = GazeDataset(folder / "dense", batch_size=5, shuffle=False, scales=[FINEST])
+    data = GazeDataset(folder / "dense", batch_size=5, shuffle=False)
     batch = next(iter(data))
     text = read_questions(folder / "questions.jsonl")[0].text
     with torch.inference_mode():
