@@ -43,7 +43,9 @@ from transformers import (
 from gazepack import GazeDataset
 from gazepack.cli.main import run
 from gazepack.encoders import GazedMllm, Prompt
+from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.loader import Batch
+from gazepack.patches import repaint
 from gazepack.video import write_video
 
 SIDE, PATCH_SIZE, NUM_FRAMES, FPS = 56, 4, 3, 2
@@ -222,6 +224,7 @@ def train(
         "tokens_a_video": seen / (epochs * dataset.num_samples) * world_size,
         "steps": steps,
         "accuracy": curve[-1]["accuracy"],
+        "legible": legible(folder, tokens),
         "questions": packed(folder, tokens, "val", batch_size=1).num_samples,
         "cpu_seconds": curve[-1]["cpu_seconds"],
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
@@ -262,6 +265,35 @@ def accuracy(model: GazedMllm, folder: Path, tokens: str) -> float:
     return round(sum(right) / dataset.num_samples, 4)
 
 
+def legible(folder: Path, tokens: str) -> float:
+    """Return the share of questions of `val` whose digit can be read off what the tokens paint, by hand.
+
+    The digit is the one whose shape goes best with the pixels of its place, which is known here: what a model
+    could learn at most from these tokens.
+    """
+    shapes_D15 = np.array([list(glyph) for glyph in DIGITS.values()], dtype=float)
+    shapes_D15 -= shapes_D15.mean(1, keepdims=True)
+    shapes_D15 /= np.linalg.norm(shapes_D15, axis=1, keepdims=True)
+    right = 0
+    dataset = packed(folder, tokens, "val", batch_size=1)
+    for batch in dataset:
+        places = {name: getattr(batch, name).numpy() for name in ("frame", "scale", "row", "col")}
+        painted = list(
+            repaint(
+                batch.patches.permute(0, 2, 3, 1).numpy(),
+                **places,
+                grid=Grid(rows=1, cols=1, patch_size=PATCH_SIZE),
+                num_frames=NUM_FRAMES,
+                clip_frames=CLIP_FRAMES,
+            )
+        )
+        user = batch.meta[0]["user"]
+        place = painted[0 if user["question"].endswith("before") else -1][4:14, 4:10]
+        cells_15 = place.astype(float).reshape(5, 2, 3, 2, 3).mean((1, 3, 4)).ravel()
+        right += LETTERS[int((shapes_D15 @ cells_15).argmax())] == user["answer"]
+    return right / dataset.num_samples
+
+
 # ------------------------------------------------------------------------------------------ report
 
 
@@ -279,7 +311,14 @@ def compare(folder: Path, seeds: int, options: list[str]) -> None:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Return Markdown: a row for each kind of tokens, means over its seeds."""
-    names = ("tokens", "a video", "accuracy of each seed", "mean", "points above dense (95 %)")
+    names = (
+        "tokens",
+        "a video",
+        "legible",
+        "accuracy of each seed",
+        "mean",
+        "points above dense (95 %)",
+    )
     names += ("CPU seconds", "peak memory")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     of = {tokens: [r for r in results if r["tokens"] == tokens] for tokens in TOKENS}
@@ -295,7 +334,7 @@ def table(results: list[dict[str, Any]]) -> str:
         each = ", ".join(f"{run['accuracy']:.1%}" for run in runs)
         above = "" if tokens == "dense" else f"{apart:+.1f} ± {half:.1f}"
         lines.append(
-            f"| {tokens} | {tokens_a_video:.1f} | {each} | {accuracy:.1%} | {above} "
+            f"| {tokens} | {tokens_a_video:.1f} | {runs[0]['legible']:.1%} | {each} | {accuracy:.1%} | {above} "
             f"| {seconds:.0f} | {megabytes:.0f} MB |"
         )
     return "\n".join(lines)

@@ -69,6 +69,7 @@ def test_trainings_differ_in_tokens_only(example: types.ModuleType, folder: Path
     assert results[0]["tokens_a_video"] == 3 * 196
     assert 0 < results[1]["tokens_a_video"] < 3 * 196 / 4
     assert all(0 <= result["accuracy"] <= 1 for result in results)
+    assert [result["legible"] for result in results] == [1, 1]
     plot = ElementTree.fromstring(example.plot(results))
     assert len(plot.findall("{*}polyline")) == 2
     rows = example.table(results).splitlines()[2:]
