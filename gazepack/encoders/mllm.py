@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -26,6 +27,9 @@ from gazepack.encoders.encoder import GazedEncoder
 from gazepack.encoders.prompt import Prompt
 from gazepack.errors import CheckpointError, UsageError
 from gazepack.loader import Batch
+
+_UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+"""What transformers raises for a folder that is missing, damaged, of unknown kind, or in want of a package."""
 
 
 class GazedMllm(nn.Module):
@@ -116,15 +120,20 @@ class GazedMllm(nn.Module):
             CheckpointError: it cannot be loaded.
             UsageError: it, or the template, is of no use here.
         """
-        from transformers import AutoModelForImageTextToText, AutoTokenizer
-
+        try:
+            from transformers import AutoModelForImageTextToText, AutoTokenizer
+        except ImportError as error:
+            raise UsageError(
+                "a multimodal model needs transformers, which is not installed",
+                remedy="pip install gazepack[encoders]",
+            ) from error
         prompt = Prompt(template=template, frame=frame) if template else None
         try:
             model = AutoModelForImageTextToText.from_pretrained(
-                path, use_safetensors=True, dtype="auto"
+                path, use_safetensors=True, trust_remote_code=False, dtype="auto"
             )
-            tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError, KeyError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        except _UNLOADABLE as error:
             raise CheckpointError(
                 f"{path} holds no multimodal model with its tokenizer that transformers can load: {error}",
                 remedy="save both there with save_pretrained, as safetensors",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,29 @@ def test_a_saved_model_is_loaded(little_llava: Llava, make_batch: Make, tmp_path
     with torch.inference_mode():
         assert torch.equal(loaded(batch, ["which one"]), itself(batch, ["which one"]))
     assert not loaded.training
+
+
+def test_damaged_and_foreign_models_are_refused(little_llava: Llava, tmp_path: Path) -> None:
+    """Weights that were cut off, and a model that wants its own code to be run: one line, nobody is asked."""
+    model, tokenizer = little_llava()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="holds no multimodal model"):
+        GazedMllm.from_pretrained(str(tmp_path))
+    own_code = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(own_code))
+    (tmp_path / "own.py").write_text("raise SystemExit('this was run')")
+    with pytest.raises(CheckpointError, match="holds no multimodal model"):
+        GazedMllm.from_pretrained(str(tmp_path))
+
+
+def test_without_transformers_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the package is missing, it is said how to get it."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UsageError, match=r"pip install gazepack\[encoders\]"):
+        GazedMllm.from_pretrained("llava")
 
 
 def test_a_folder_without_safe_weights_is_refused(little_llava: Llava, tmp_path: Path) -> None:
