@@ -266,10 +266,10 @@ def accuracy(model: GazedMllm, folder: Path, tokens: str) -> float:
 
 
 def legible(folder: Path, tokens: str) -> float:
-    """Return the share of questions of `val` whose digit can be read off what the tokens paint, by hand.
+    """Return the share of questions of `val` whose digit can be read off what the tokens paint, without learning.
 
-    The digit is the one whose shape goes best with the pixels of its place, which is known here: what a model
-    could learn at most from these tokens.
+    The digit is the one whose shape goes best with the pixels of its place, which is known here. It says what
+    gazing left of the digits, and is no bound on a model, which may learn to read what is left of a faint one.
     """
     shapes_D15 = np.array([list(glyph) for glyph in DIGITS.values()], dtype=float)
     shapes_D15 -= shapes_D15.mean(1, keepdims=True)

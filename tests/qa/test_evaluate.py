@@ -40,10 +40,13 @@ def folder(
         (path / "videos" / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number, name in enumerate(("one", "two", "night/three", "day/x", "night/x")):
-        frames = rng.integers(0, 256, ((2, 3, 4, 1, 1)[number], 4, 4, 3), dtype=np.uint8)
+        frames = rng.integers(0, 256, ((2, 3, 18, 1, 1)[number], 4, 4, 3), dtype=np.uint8)
         frames = frames.repeat(14, 1).repeat(14, 2)
         write_video(path / "videos" / f"{name}.mp4", list(frames), fps=2)
-    for name, options in {"dense": ["all"], "gazed": ["greedy", "--min-psnr", "26"]}.items():
+    for name, options in {
+        "dense": ["all"],
+        "gazed": ["greedy", "--min-psnr", "26", "--max-sample-tokens", "100"],
+    }.items():
         line = ["pack", str(path / "videos"), "--out", str(path / name), "--selector", *options]
         assert run([*line, "--patch-size", "4", "--fit", "square", "--executor", "serial"]) == 0
     model, tokenizer = little_llava()
@@ -97,7 +100,7 @@ def test_json_has_every_answer(
     """Each answer is the letter of the largest logit, as the batched model gives it; tokens are counted."""
     assert run(command(folder, f"--data={folder / 'dense'}", "--json")) == 0
     found = json.loads(capsys.readouterr().out)["datasets"][0]
-    assert found["tokens"] == (2 + 3 + 4) * 196
+    assert found["tokens"] == (2 + 3 + 18) * 196
     assert (found["videos"], found["questions"]) == (3, 7)
     data = GazeDataset(folder / "dense", batch_size=5, shuffle=False)
     batch = next(iter(data))
@@ -131,7 +134,16 @@ def test_dials_cut_the_tokens(folder: Path, capsys: pytest.CaptureFixture[str]) 
     """A smaller budget a frame reads fewer tokens."""
     line = command(folder, f"--data={folder / 'gazed'}", "--max-tokens-per-frame=2", "--json")
     assert run(line) == 0
-    assert json.loads(capsys.readouterr().out)["datasets"][0]["tokens"] <= 2 * (2 + 3 + 4)
+    assert json.loads(capsys.readouterr().out)["datasets"][0]["tokens"] <= 2 * (2 + 3 + 18)
+
+
+def test_a_long_video_is_read_sample_by_sample(folder: Path) -> None:
+    """Samples that follow each other are one video, in the order of time."""
+    gazed = PackedVideos(str(folder / "gazed"))
+    batches = list(gazed.read("night/three.mp4"))
+    times = [time for batch in batches for time in batch.meta[0]["views"][0]["times"]]
+    assert [len(batch.meta[0]["views"][0]["times"]) for batch in batches] == [16, 2]
+    assert times == sorted(times)
 
 
 @pytest.mark.parametrize("name", ["two.mp4", "elsewhere/two.mp4", "two", "x/two.mkv"])
