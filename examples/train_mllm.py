@@ -266,7 +266,7 @@ def accuracy(model: GazedMllm, folder: Path, tokens: str) -> float:
 
 
 def legible(folder: Path, tokens: str) -> float:
-    """Return the share of questions of `val` whose digit can be read off what the tokens paint, without learning.
+    """Return the share of questions of `val` whose digit can be read off what the tokens paint, unlearned.
 
     The digit is the one whose shape goes best with the pixels of its place, which is known here. It says what
     gazing left of the digits, and is no bound on a model, which may learn to read what is left of a faint one.
