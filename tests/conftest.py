@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -135,3 +136,43 @@ def canvas_config() -> AutoGazeConfig:
         "num_attention_heads": 2,
     }
     return AutoGazeConfig.model_validate(values)
+
+
+@pytest.fixture(scope="session")
+def little_llava() -> Callable[..., tuple[Any, Any]]:
+    """Make a model of the LLaVA layout for patches of 4 px, of random weights, and its tokenizer of words."""
+    transformers = pytest.importorskip(
+        "transformers", reason="encoders are not installed: pip install gazepack[encoders]"
+    )
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["<unk>", "<s>", "<video>", *"ABCD.:0123", "which", "one", "then", "the", "red", "blue"]
+    words += ["Answer", "with"]
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2}
+    sizes |= {"num_hidden_layers": 2}
+
+    def make(family: str = "siglip_vision_model", **changes: Any) -> tuple[Any, Any]:
+        settings = {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"} | changes
+        text = transformers.LlamaConfig(**sizes, vocab_size=len(words))
+        config = transformers.LlavaConfig(
+            vision_config={"model_type": family, **sizes, "image_size": 56, "patch_size": 4},
+            text_config=text,
+            image_token_index=words.index("<video>"),
+            **settings,
+        )
+        torch.manual_seed(0)
+        model = transformers.LlavaForConditionalGeneration(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.randn_like(parameter) * 0.2)
+        tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate(words)}, "<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        wrapped = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            unk_token="<unk>",
+            bos_token="<s>",
+            extra_special_tokens=["<video>"],
+        )
+        return model, wrapped
+
+    return make

@@ -16,6 +16,7 @@ from gazepack.cli.clean import clean
 from gazepack.cli.convert import convert
 from gazepack.cli.doctor import doctor
 from gazepack.cli.evaluate import evaluate
+from gazepack.cli.evaluate_qa import evaluate_qa
 from gazepack.cli.failures import failures
 from gazepack.cli.info import info
 from gazepack.cli.label import label
@@ -59,6 +60,7 @@ for command in (
     label,
     train,
     evaluate,
+    evaluate_qa,
     doctor,
 ):
     cli.add_command(command)

@@ -3,15 +3,22 @@
 from gazepack.encoders.attention import RaggedAttention, Rule
 from gazepack.encoders.encoder import Encoded, GazedEncoder
 from gazepack.encoders.layout import Layout
+from gazepack.encoders.mllm import GazedMllm
 from gazepack.encoders.mrope import mrope_positions
 from gazepack.encoders.presets import PRESETS, Preset, preset, with_preset
+from gazepack.encoders.prompt import Prompt
+from gazepack.encoders.qwen import GazedQwenTower, QwenFeatures
 
 __all__ = [
     "PRESETS",
     "Encoded",
     "GazedEncoder",
+    "GazedMllm",
+    "GazedQwenTower",
     "Layout",
     "Preset",
+    "Prompt",
+    "QwenFeatures",
     "RaggedAttention",
     "Rule",
     "mrope_positions",

@@ -90,6 +90,16 @@ class GazedEncoder(nn.Module):
         """Side of a patch, in pixels; the dataset's must be the same."""
         return self._backbone.patch_size
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether the model puts class token or registers before each image."""
+        return len(self._backbone.prefix()) > 0
+
     def forward(self, batch: Batch) -> Tensor:
         """Return one feature for each token, N x D, in the order of the batch."""
         return self.encode(batch).tokens_ND
