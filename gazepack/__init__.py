@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gazepack.autogaze import AutoGaze
+    from gazepack.jobs import SourcePatches
     from gazepack.loader import GazeDataset
 
 __version__ = "0.1.0"
-__all__ = ["AutoGaze", "GazeDataset", "__version__"]
+__all__ = ["AutoGaze", "GazeDataset", "SourcePatches", "__version__"]
 
-_HOMES = {"AutoGaze": "gazepack.autogaze", "GazeDataset": "gazepack.loader"}
+_HOMES = {
+    "AutoGaze": "gazepack.autogaze",
+    "GazeDataset": "gazepack.loader",
+    "SourcePatches": "gazepack.jobs",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,7 @@ _PLACES = {
     "min_psnr": "selector.min_psnr",
     "seed": "selector.seed",
     "format": "container",
+    "store": "store",
     "codec": "codec.name",
     "quality": "codec.quality",
     "samples_per_shard": "shards.samples_per_shard",
@@ -107,6 +108,11 @@ _OPTIONS = (
         "--format",
         type=click.Choice(("webdataset", "arrow")),
         help="What the shards are: tar or Arrow files.  [default: webdataset]",
+    ),
+    click.option(
+        "--store",
+        type=click.Choice(("patches", "places")),
+        help="places: no patches, which are cut from the videos when they are read.  [default: patches]",
     ),
     click.option(
         "--codec",

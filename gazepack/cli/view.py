@@ -59,8 +59,9 @@ def view(
     KEY is a sample's key or the video's own id; the first sample if left out. Without the video, which is
     looked for where it was packed from, the first of the three pictures is missing.
     """
-    from gazepack.cli.shots import Scene, find_row, find_segment
+    from gazepack.cli.shots import Scene, find_listing, find_row, find_segment
     from gazepack.formats import DatasetDirectory
+    from gazepack.jobs import SourcePatches
 
     suffix = out.suffix.lower()
     if suffix not in (".png", ".mp4"):
@@ -69,6 +70,11 @@ def view(
         raise UsageError(f"--frames {frames} is for .png; a film shows every frame")
     directory = DatasetDirectory.open(uri)
     row = find_row(directory, key)
+    if not directory.info.stores_patches:
+        listing = find_listing(directory, sources)
+        if listing is None:
+            raise UsageError(f"{uri} stores places alone", remedy="name the videos with --source")
+        directory = DatasetDirectory.open(uri, patches_from=SourcePatches.listed(listing))
     scene = Scene.of(directory, row, view_name=view_name)
     segment = find_segment(directory, row["id"], sources)
     if segment is None:

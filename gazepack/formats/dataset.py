@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Self
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ from gazepack.formats.index import (
     index_to_bytes,
 )
 from gazepack.formats.info import INFO_NAME, DatasetInfo
+from gazepack.formats.patch_source import PatchSource, cut_patches
 from gazepack.formats.record import Sample
 from gazepack.formats.shard import ShardWriter
 from gazepack.formats.storage import Storage, is_temporary, open_storage
@@ -42,10 +44,20 @@ _READERS = 8
 
 
 class DatasetDirectory:
-    """A dataset on local disk or an object store; make one with `create_or_open` or `open`."""
+    """A dataset on local disk or an object store; make one with `create_or_open` or `open`.
 
-    def __init__(self, storage: Storage, info: DatasetInfo) -> None:
+    Args:
+        storage: its files.
+        info: what it is.
+        patches_from: cuts the patches of samples that are stored without; such samples are read without
+            patches if `None`.
+    """
+
+    def __init__(
+        self, storage: Storage, info: DatasetInfo, *, patches_from: PatchSource | None = None
+    ) -> None:
         self._storage = storage
+        self._patches_from = patches_from
         self._codec = info.make_codec()
         self._container = info.make_container()
         self.info = info
@@ -54,6 +66,11 @@ class DatasetDirectory:
     def uri(self) -> str:
         """Where it is, as the user wrote it."""
         return self._storage.uri
+
+    @property
+    def cuts_patches(self) -> bool:
+        """Whether samples that are stored without patches are read with them."""
+        return self._patches_from is not None
 
     @property
     def storage(self) -> Storage:
@@ -83,8 +100,12 @@ class DatasetDirectory:
         return found
 
     @classmethod
-    def open(cls, uri: str) -> Self:
+    def open(cls, uri: str, *, patches_from: PatchSource | None = None) -> Self:
         """Open a dataset to read it.
+
+        Args:
+            uri: where it is.
+            patches_from: cuts the patches of samples that are stored without.
 
         Raises:
             DatasetError: there is none, or its `dataset.json` is damaged.
@@ -97,7 +118,7 @@ class DatasetDirectory:
                 f"{uri} is not a gazepack dataset: it has no {INFO_NAME}",
                 remedy="check the address",
             )
-        return cls(storage, _read_info(storage))
+        return cls(storage, _read_info(storage), patches_from=patches_from)
 
     def shard_name(self, number: int) -> str:
         """Return the name of a shard below the root.
@@ -243,9 +264,12 @@ class DatasetDirectory:
             room: gives the memory that the patches are decoded into, uint8 N x P x P x 3; new memory by
                 default.
 
+        Returns:
+            The sample; without patches where they are not stored and nobody cuts them.
+
         Raises:
-            DatasetError: the shard is missing, or the sample is damaged; names shard, sample and
-                field.
+            DatasetError: the shard is missing, the sample is damaged, or its patches cannot be cut; names
+                shard, sample and field.
         """
         name = self.shard_name(row["shard"])
         stored = self.read_stored(row)
@@ -255,7 +279,7 @@ class DatasetDirectory:
                 place=f"{name}: sample {row['key']}",
                 remedy="restore the shard from a copy, or pack it again",
             )
-        return self._container.read(
+        sample = self._container.read(
             stored,
             row=row,
             codec=self._codec,
@@ -263,6 +287,12 @@ class DatasetDirectory:
             place=name,
             room=room,
         )
+        if sample.patches_NPP3 is not None or self._patches_from is None:
+            return sample
+        place = f"{name}: sample {row['key']}"
+        out = None if room is None else room(sample.num_tokens)
+        cut = cut_patches(self._patches_from, sample, self.info, place=place, out=out)
+        return replace(sample, patches_NPP3=cut)
 
     def read_member(self, row: Mapping[str, Any], name: str) -> bytes:
         """Return one member of a sample as it is stored, by one range read, unchecked.

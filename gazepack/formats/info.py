@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gazepack import __version__
 from gazepack.errors import DatasetError, FormatVersionError, ProvenanceError
-from gazepack.formats.codecs import Codec, codec_from_settings
+from gazepack.formats.codecs import AnyCodec, PlacesCodec, codec_from_settings
 from gazepack.formats.containers import CONTAINERS
 from gazepack.formats.meta import FORMAT_VERSION, canonical_json, describe, parse_json
 from gazepack.formats.shard import Container
@@ -40,7 +40,7 @@ class DatasetInfo(BaseModel):
     container: Literal["webdataset", "arrow"] = "webdataset"
     """What the shards are."""
     codec: dict[str, Any]
-    """`Codec.settings()`."""
+    """`settings()` of what encodes the patches, or their places where they are not stored."""
     patch_size: int
     """Side of every patch, in pixels."""
     clip_frames: int = Field(default=CLIP_FRAMES, ge=1)
@@ -78,9 +78,14 @@ class DatasetInfo(BaseModel):
         """Return the container of the shards."""
         return CONTAINERS[self.container]
 
-    def make_codec(self) -> Codec:
-        """Return the codec of the patches."""
+    def make_codec(self) -> AnyCodec:
+        """Return what encodes the patches, or their places."""
         return codec_from_settings(self.codec)
+
+    @property
+    def stores_patches(self) -> bool:
+        """Whether patches are stored; else they must be cut from the videos."""
+        return self.codec != PlacesCodec().settings()
 
     def to_json(self) -> bytes:
         """Return the bytes of `dataset.json`."""

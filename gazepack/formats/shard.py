@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from gazepack.errors import DatasetError
-from gazepack.formats.codecs.base import Codec, Room
+from gazepack.formats.codecs import AnyCodec
+from gazepack.formats.codecs.base import Room
 from gazepack.formats.index import IndexRow, Member, index_row
 from gazepack.formats.record import Sample
 from gazepack.formats.storage import Staged, Storage
@@ -44,7 +45,7 @@ class Container(Protocol):
     extension: ClassVar[str]
     """Of a shard's file."""
 
-    def encoder(self, codec: Codec) -> Encoder:
+    def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one shard."""
         ...
 
@@ -53,7 +54,7 @@ class Container(Protocol):
         stored: bytes,
         *,
         row: Row,
-        codec: Codec,
+        codec: AnyCodec,
         patch_size: int,
         place: str,
         room: Room | None = None,
@@ -63,7 +64,7 @@ class Container(Protocol):
         Args:
             stored: the bytes `row["offset"]` to `row["offset"] + row["size"]` of the shard.
             row: key, offset and members are used.
-            codec: what encoded the patches.
+            codec: what encoded the patches, or their places.
             patch_size: side of every patch, in pixels.
             place: the shard, for messages.
             room: gives the memory that the patches are decoded into; new memory by default.
@@ -73,7 +74,7 @@ class Container(Protocol):
         """
         ...
 
-    def head(self, storage: Storage, name: str) -> bytes:
+    def head(self, storage: Storage, name: str, *, codec: AnyCodec) -> bytes:
         """Return what stands before the first sample of a shard.
 
         Raises:
@@ -81,7 +82,7 @@ class Container(Protocol):
         """
         ...
 
-    def check_sample(self, stored: bytes, *, row: Row, codec: Codec) -> Iterator[str]:
+    def check_sample(self, stored: bytes, *, row: Row, codec: AnyCodec) -> Iterator[str]:
         """Yield how a sample differs from what the index lists, to a reader that has no index."""
         ...
 

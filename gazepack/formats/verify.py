@@ -47,7 +47,8 @@ def verify_shard(directory: DatasetDirectory, number: int) -> list[Problem]:
         rows = directory.index(number).to_pylist()
         facts = directory.shard_facts(number)
         size = directory.storage.size(name)
-        head = directory.info.make_container().head(directory.storage, name)
+        container, codec = directory.info.make_container(), directory.info.make_codec()
+        head = container.head(directory.storage, name, codec=codec)
     except DatasetError as error:
         return [_from_error(error, directory.index_name(number))]
     problems: list[Problem] = []

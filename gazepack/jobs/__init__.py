@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gazepack.jobs.plan import Plan, Unit, make_plan
     from gazepack.jobs.replay import compare_with_source, refitted, repainted, verify_totals
     from gazepack.jobs.settings import PackSettings
+    from gazepack.jobs.source_patches import SourcePatches
     from gazepack.jobs.sources import Segment, list_sources
     from gazepack.jobs.unit import Report, Resources, VideoDone, pack_unit
 
@@ -30,6 +31,7 @@ _HOMES = {
     "Resources": "unit",
     "Run": "ledger",
     "Segment": "sources",
+    "SourcePatches": "source_patches",
     "Tally": "metrics",
     "Unit": "plan",
     "VideoDone": "unit",
@@ -57,6 +59,7 @@ __all__ = [
     "Resources",
     "Run",
     "Segment",
+    "SourcePatches",
     "Tally",
     "Unit",
     "VideoDone",

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from gazepack.errors import DatasetError, ProvenanceError, SourceError, UsageError
 from gazepack.formats import (
-    Codec,
+    AnyCodec,
     DatasetDirectory,
     open_storage,
     outstanding,
@@ -46,7 +47,7 @@ class Run:
     directory: DatasetDirectory
     settings: PackSettings
     selector: Selector
-    codec: Codec
+    codec: AnyCodec
     plan: Plan
     pending: tuple[int, ...]
     """The units whose shards are not committed."""
@@ -201,12 +202,13 @@ def settings_of(directory: DatasetDirectory, *, model: str | None = None) -> Pac
     selector = {name: chooser[name] for name in SelectorSettings.model_fields if name in chooser}
     selector |= {"min_psnr": given.pop("min_psnr", None), "model": model}
     del given["model_sha256"]
-    known = CodecSettings.model_fields
-    codec = {name: value for name, value in directory.info.codec.items() if name in known}
+    stored: dict[str, Any] = {"store": "places"}
+    if directory.info.stores_patches:
+        known = CodecSettings.model_fields
+        codec = {name: value for name, value in directory.info.codec.items() if name in known}
+        stored = {"codec": codec}
     container = directory.info.container
-    return PackSettings.parse(
-        {**given, "selector": selector, "container": container, "codec": codec}
-    )
+    return PackSettings.parse({**given, **stored, "selector": selector, "container": container})
 
 
 def _check_begun(out: str) -> None:
