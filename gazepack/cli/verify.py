@@ -60,6 +60,7 @@ def verify(uri: str, sources: tuple[str, ...], repaired: str | None, as_json: bo
             index = directory.index(number).to_pylist()
             damage = list(compare_with_source(directory, index, segments))
         problems += damage
+    problems = list(dict.fromkeys(problems))  # what is wrong with an index shows in the totals too
     for problem in problems:
         click.echo(str(problem), err=True)
     if repaired is not None:

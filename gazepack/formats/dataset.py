@@ -14,9 +14,11 @@ from dataclasses import replace
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gazepack.errors import DatasetError, ProvenanceError, UsageError
 from gazepack.formats.codecs.base import Room
+from gazepack.formats.codecs.places import MAX_TOKENS
 from gazepack.formats.failures import (
     FAILURES_SCHEMA,
     Failure,
@@ -39,6 +41,8 @@ from gazepack.formats.storage import Storage, is_temporary, open_storage
 __all__ = ["DatasetDirectory", "DatasetInfo", "Failure"]
 
 _INDEX = re.compile(r"index/(\d{6,9})\.parquet")
+TOKEN_BYTES = 14
+"""What a token takes in a sample at least, beside its patch."""
 _READERS = 8
 """Index files read at a time: hides the latency of an object store."""
 
@@ -168,6 +172,11 @@ class DatasetDirectory:
         table, facts = index_from_bytes(self._storage.read_bytes(name), place=name)
         if facts.name != self.shard_name(number):
             raise DatasetError(f"it is the index of {facts.name!r}", place=name)
+        most = pa.scalar(MAX_TOKENS)
+        if self.info.stores_patches:  # else they are compressed
+            most = pc.divide(table["size"], TOKEN_BYTES)
+        if not pc.all(pc.less_equal(table["tokens"], most), min_count=0).as_py():
+            raise DatasetError("it counts more tokens than its samples can hold", place=name)
         return table, facts
 
     def read_index(self) -> pa.Table:

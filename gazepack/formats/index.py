@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gazepack.errors import DatasetError, FormatVersionError
@@ -43,6 +44,8 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """The columns of an index file; `docs/format.md`, section 6."""
+_COUNTS = ("window", "offset", "size", "tokens", "frames", "dense_tokens", "bytes", "source_bytes")
+_KEY = r"^[A-Za-z0-9_-]{1,200}$"
 SHARD_FIELD = pa.field("shard", pa.int64(), nullable=False)
 """What a reader puts in front of the columns."""
 
@@ -150,7 +153,45 @@ def index_from_bytes(data: bytes, *, place: str) -> tuple[pa.Table, ShardFacts]:
     facts = _facts(table.schema.metadata or {}, place=place)
     if not table.schema.equals(INDEX_SCHEMA):
         raise DatasetError("the columns are not those of a version 1 index", place=place)
+    _check_rows(table, place=place)
     return table, facts
+
+
+def _check_rows(table: pa.Table, *, place: str) -> None:
+    """Refuse rows that no writer makes, before anything is planned or allocated by them.
+
+    Raises:
+        DatasetError: a null where none may be, a negative number, a key that is none, or tokens that are not
+            the sum over the frames.
+    """
+    refuse_nulls(table, place=place)
+    for name in _COUNTS:
+        if table.num_rows and pc.min(table[name]).as_py() < 0:
+            raise DatasetError(f"column {name} has a negative number", place=place)
+    if not pc.all(pc.match_substring_regex(table["key"], _KEY), min_count=0).as_py():
+        raise DatasetError("a key has other characters than A-Z a-z 0-9 _ -", place=place)
+    per_frame = table["tokens_per_frame"].combine_chunks()
+    sums = np.concatenate([[0], np.cumsum(per_frame.values.to_numpy(), dtype=np.int64)])
+    bounds = per_frame.offsets.to_numpy()
+    if not np.array_equal(np.diff(sums[bounds]), table["tokens"].to_numpy()):
+        raise DatasetError("tokens are not the sum of tokens_per_frame", place=place)
+
+
+def refuse_nulls(table: pa.Table, *, place: str) -> None:
+    """Refuse a null in a column that has none, or inside of any list.
+
+    Raises:
+        DatasetError: names the column.
+    """
+    for field, column in zip(table.schema, table.columns, strict=True):
+        missing = 0 if field.nullable else column.null_count
+        for chunk in column.chunks if pa.types.is_list(field.type) else ():
+            inner = chunk.flatten()
+            missing += inner.null_count
+            if pa.types.is_struct(inner.type):
+                missing += sum(part.null_count for part in inner.flatten())
+        if missing:
+            raise DatasetError(f"column {field.name} lacks {missing} values", place=place)
 
 
 def _facts(metadata: Mapping[bytes, bytes], *, place: str) -> ShardFacts:

@@ -23,7 +23,7 @@ from gazepack.formats import (
     open_storage,
     outstanding,
 )
-from gazepack.formats.index import table_from_bytes, table_to_bytes
+from gazepack.formats.index import refuse_nulls, table_from_bytes, table_to_bytes
 from gazepack.formats.remote import BLOTTED, without_secrets
 from gazepack.formats.transfer import NOTE
 from gazepack.jobs.decoders import DecoderSettings
@@ -33,7 +33,7 @@ from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.parts import divided, listed_rows, moved
 from gazepack.jobs.plan import Plan, make_plan
 from gazepack.jobs.settings import CodecSettings, PackSettings
-from gazepack.jobs.sources import list_sources
+from gazepack.jobs.sources import SCHEMA, list_sources
 from gazepack.selectors import Selector, SelectorSettings
 
 LISTING = "sources.parquet"
@@ -304,10 +304,19 @@ def _some(ids: list[str], word: str) -> str:
 
 
 def frozen_listing(directory: DatasetDirectory) -> pa.Table | None:
-    """Return the listing that a run froze, or `None` before it did."""
+    """Return the listing that a run froze, or `None` before it did.
+
+    Raises:
+        DatasetError: it is damaged.
+    """
     if not directory.storage.exists(f"run/{LISTING}"):
         return None
-    return pq.read_table(pa.BufferReader(directory.read_run_file(LISTING)))
+    place = f"run/{LISTING}"
+    listing = table_from_bytes(directory.read_run_file(LISTING), place=place)
+    if not listing.schema.equals(SCHEMA):
+        raise DatasetError("the columns are not those of a listing", place=place)
+    refuse_nulls(listing, place=place)
+    return listing
 
 
 def _read_listing(directory: DatasetDirectory) -> pa.Table:

@@ -134,11 +134,16 @@ def verify_totals(directory: DatasetDirectory) -> Iterator[Problem]:
     Yields:
         A problem if videos of the frozen listing are missing, or there are others.
     """
-    listing = frozen_listing(directory)
-    if listing is None:
+    try:
+        listing = frozen_listing(directory)
+        if listing is None:
+            return
+        present = set(_parts(directory.read_index(), "window"))
+        present |= set(_parts(directory.failures(), "window"))
+    except DatasetError as error:
+        problem = error.problem.removeprefix(f"{error.place}: ")
+        yield Problem(place=error.place or f"run/{LISTING}", problem=problem)
         return
-    present = set(_parts(directory.read_index(), "window"))
-    present |= set(_parts(directory.failures(), "window"))
     planned = set(_parts(listing, "first_clip"))
     missing = {id for id, _ in planned - present}
     others = {id for id, _ in present} - {id for id, _ in planned}
