@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gazepack.errors import DatasetError
 from gazepack.formats.codecs import AnyCodec, PlacesCodec
-from gazepack.formats.codecs.base import Room
+from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.flatbuffer import Table
 from gazepack.formats.index import Member
 from gazepack.formats.members import (
@@ -148,6 +148,7 @@ class ArrowContainer:
 
     name: ClassVar[str] = "arrow"
     extension: ClassVar[str] = "arrow"
+    is_mapped: ClassVar[bool] = True
 
     def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one Arrow file."""
@@ -155,7 +156,7 @@ class ArrowContainer:
 
     def read(
         self,
-        stored: bytes,
+        stored: Stored,
         *,
         row: Row,
         codec: AnyCodec,
@@ -192,7 +193,7 @@ class ArrowContainer:
             raise DatasetError("its columns are not those of a version 1 shard", place=name)
         return head
 
-    def check_sample(self, stored: bytes, *, row: Row, codec: AnyCodec) -> Iterator[str]:
+    def check_sample(self, stored: Stored, *, row: Row, codec: AnyCodec) -> Iterator[str]:
         """Yield a problem if an Arrow reader finds other values than the index lists."""
         found = batch_members(stored, offset=row["offset"], codec=codec)
         if [(m.name, m.offset, m.size) for m in found] != [
@@ -242,7 +243,7 @@ def _batch(sample: Sample, codec: AnyCodec) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=schema_of(codec))
 
 
-def batch_members(stored: bytes, *, offset: int, codec: AnyCodec) -> list[Member]:
+def batch_members(stored: Stored, *, offset: int, codec: AnyCodec) -> list[Member]:
     """Return where an Arrow reader finds the values of a sample's columns.
 
     Args:
@@ -286,7 +287,7 @@ def _member(
     return Member(name=name, offset=offset + at, size=size)
 
 
-def _read_batch(stored: bytes, codec: AnyCodec) -> pa.RecordBatch:
+def _read_batch(stored: Stored, codec: AnyCodec) -> pa.RecordBatch:
     """Return the record batch in these bytes, whose buffers point into them.
 
     Raises:
@@ -305,14 +306,14 @@ def _read_batch(stored: bytes, codec: AnyCodec) -> pa.RecordBatch:
     return batch
 
 
-def _check_header(stored: bytes) -> None:
+def _check_header(stored: Stored) -> None:
     """Refuse what an Arrow library would allocate for: anything but a plain record batch of this length."""
     if len(stored) < _PREFIX.size:
         raise DatasetError(f"{len(stored)} bytes are no record batch")
     mark, size = _PREFIX.unpack_from(stored)
     if mark != _CONTINUATION or not 0 < size <= len(stored) - _PREFIX.size:
         raise DatasetError("the record batch does not begin as one")
-    message = Table.root(stored[_PREFIX.size : _PREFIX.size + size])
+    message = Table.root(bytes(stored[_PREFIX.size : _PREFIX.size + size]))
     header = message.table(2)
     if message.number(1, "<B") != _RECORD_BATCH or header is None:
         raise DatasetError("the message is not a record batch")

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazepack.errors import DatasetError, ProvenanceError, UsageError
-from gazepack.formats.codecs.base import Room
+from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.codecs.places import MAX_TOKENS
 from gazepack.formats.failures import (
     FAILURES_SCHEMA,
@@ -33,10 +33,11 @@ from gazepack.formats.index import (
     index_to_bytes,
 )
 from gazepack.formats.info import INFO_NAME, DatasetInfo
+from gazepack.formats.mapped import MappedFiles
 from gazepack.formats.patch_source import PatchSource, cut_patches
 from gazepack.formats.record import Sample
 from gazepack.formats.shard import ShardWriter
-from gazepack.formats.storage import Storage, is_temporary, open_storage
+from gazepack.formats.storage import LocalStorage, Storage, is_temporary, open_storage
 
 __all__ = ["DatasetDirectory", "DatasetInfo", "Failure"]
 
@@ -64,6 +65,8 @@ class DatasetDirectory:
         self._patches_from = patches_from
         self._codec = info.make_codec()
         self._container = info.make_container()
+        local = isinstance(storage, LocalStorage) and self._container.is_mapped
+        self._mapped = MappedFiles() if local else None
         self.info = info
 
     @property
@@ -317,10 +320,14 @@ class DatasetDirectory:
         place = f"{self.shard_name(row['shard'])}: sample {row['key']}: {name}"
         raise DatasetError("the field is missing", place=place)
 
-    def read_stored(self, row: Mapping[str, Any]) -> bytes:
-        """Return a sample's bytes in the shard, unchecked."""
-        name = self.shard_name(row["shard"])
-        return self._storage.read_range(name, offset=row["offset"], size=row["size"])
+    def read_stored(self, row: Mapping[str, Any]) -> Stored:
+        """Return a sample's bytes in the shard, unchecked; of a shard that is mapped, the bytes themselves."""
+        name, offset, size = self.shard_name(row["shard"]), row["offset"], row["size"]
+        if self._mapped is not None and isinstance(self._storage, LocalStorage):
+            found = self._mapped.read(self._storage.path(name), offset=offset, size=size)
+            if found is not None:
+                return found
+        return self._storage.read_range(name, offset=offset, size=size)
 
     def iter_samples(self, number: int) -> Iterator[Sample]:
         """Yield the samples of one shard in their order.

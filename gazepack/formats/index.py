@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gazepack.errors import DatasetError, FormatVersionError
+from gazepack.formats.codecs.base import Stored
 from gazepack.formats.meta import FORMAT_VERSION, check_meta
 from gazepack.formats.record import Sample
 from gazepack.geometry import DENSE_TILE_TOKENS
@@ -99,8 +100,10 @@ class ShardFacts:
     """Rows of the failures file; 0 when there is none."""
 
 
-def index_row(sample: Sample, *, stored: bytes, offset: int, members: Sequence[Member]) -> IndexRow:
-    """Return the row of a sample that was stored as the bytes `stored` at `offset` of its shard."""
+def index_row(
+    sample: Sample, *, stored: Stored, offset: int, members: Sequence[Member]
+) -> IndexRow:
+    """Return the row of a sample that was stored as `stored` at `offset` of its shard."""
     meta = check_meta(sample.meta)
     psnr = np.array([value for view in meta.views for value in view.psnr], dtype=np.float64)
     end = meta.source.end_seconds

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from gazepack.errors import DatasetError
 from gazepack.formats.codecs import AnyCodec
-from gazepack.formats.codecs.base import Room
+from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.index import IndexRow, Member, index_row
 from gazepack.formats.record import Sample
 from gazepack.formats.storage import Staged, Storage
@@ -44,6 +44,8 @@ class Container(Protocol):
     """The name users write."""
     extension: ClassVar[str]
     """Of a shard's file."""
+    is_mapped: ClassVar[bool]
+    """Whether files of this machine are read as memory."""
 
     def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one shard."""
@@ -51,7 +53,7 @@ class Container(Protocol):
 
     def read(
         self,
-        stored: bytes,
+        stored: Stored,
         *,
         row: Row,
         codec: AnyCodec,
@@ -82,7 +84,7 @@ class Container(Protocol):
         """
         ...
 
-    def check_sample(self, stored: bytes, *, row: Row, codec: AnyCodec) -> Iterator[str]:
+    def check_sample(self, stored: Stored, *, row: Row, codec: AnyCodec) -> Iterator[str]:
         """Yield how a sample differs from what the index lists, to a reader that has no index."""
         ...
 
@@ -139,7 +141,7 @@ class ShardWriter:
         self._size += len(data)
 
 
-def cut_members(stored: bytes, *, row: Row, place: str) -> dict[str, memoryview]:
+def cut_members(stored: Stored, *, row: Row, place: str) -> dict[str, memoryview]:
     """Return the content of a sample's members by name, as the index places them; nothing is copied.
 
     Raises:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gazepack.errors import DatasetError
+from gazepack.formats.codecs.base import Stored
 from gazepack.formats.dataset import DatasetDirectory
 from gazepack.formats.failures import failures_from_bytes
 from gazepack.formats.index import Member, ShardFacts, index_row, rows_to_table
@@ -109,7 +110,7 @@ def _end(
         yield Problem(place=name, problem=f"its SHA-256 is not {facts.sha256}")
 
 
-def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: bytes) -> list[Problem]:
+def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: Stored) -> list[Problem]:
     """Return what is wrong with one sample."""
     name = directory.shard_name(row["shard"])
     place = f"{name}: sample {row['key']}"
@@ -134,7 +135,7 @@ def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: bytes) 
     return problems + list(_row(row, sample, stored, place))
 
 
-def _row(row: Mapping[str, Any], sample: Sample, stored: bytes, place: str) -> Iterator[Problem]:
+def _row(row: Mapping[str, Any], sample: Sample, stored: Stored, place: str) -> Iterator[Problem]:
     """Compare the index row with the one the sample gives."""
     members = [Member(**member) for member in row["members"]]
     rows = [index_row(sample, stored=stored, offset=row["offset"], members=members)]

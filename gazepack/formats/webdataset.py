@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from gazepack.errors import DatasetError
 from gazepack.formats.codecs import AnyCodec
-from gazepack.formats.codecs.base import Room
+from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.index import Member
 from gazepack.formats.members import decode_members, encode_members
 from gazepack.formats.record import Sample
@@ -49,6 +49,7 @@ class WebDatasetContainer:
 
     name: ClassVar[str] = "webdataset"
     extension: ClassVar[str] = "tar"
+    is_mapped: ClassVar[bool] = False
 
     def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one tar."""
@@ -56,7 +57,7 @@ class WebDatasetContainer:
 
     def read(
         self,
-        stored: bytes,
+        stored: Stored,
         *,
         row: Row,
         codec: AnyCodec,
@@ -74,7 +75,7 @@ class WebDatasetContainer:
         """Return nothing: a tar has no head."""
         return b""
 
-    def check_sample(self, stored: bytes, *, row: Row, codec: AnyCodec) -> Iterator[str]:  # noqa: ARG002
+    def check_sample(self, stored: Stored, *, row: Row, codec: AnyCodec) -> Iterator[str]:  # noqa: ARG002
         """Yield a problem if a tar reader finds other members than the index lists."""
         listed = [(f"{row['key']}.{m['name']}", m["offset"], m["size"]) for m in row["members"]]
         if tar_members(stored, offset=row["offset"]) != listed:
@@ -112,14 +113,14 @@ def _header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
 
 
-def tar_members(stored: bytes, *, offset: int) -> list[tuple[str, int, int]]:
+def tar_members(stored: Stored, *, offset: int) -> list[tuple[str, int, int]]:
     """Return (full name, offset in the shard, size) of the members a tar reader finds.
 
     Raises:
         DatasetError: it is not a run of regular tar members.
     """
     try:
-        with tarfile.open(fileobj=io.BytesIO(stored + END), mode="r:") as tar:
+        with tarfile.open(fileobj=io.BytesIO(b"".join((stored, END))), mode="r:") as tar:
             found = tar.getmembers()
     except (tarfile.TarError, ValueError, EOFError, OSError) as error:
         raise DatasetError(f"the tar headers are damaged ({error})") from error

@@ -305,7 +305,7 @@ def stored(kept: str) -> tuple[dict[str, Any], bytes]:
     """Return the first index row of a golden dataset, and its sample's bytes."""
     directory = DatasetDirectory.open(str(GOLDEN / kept))
     row: dict[str, Any] = directory.index(0).to_pylist()[0]
-    return row, directory.read_stored(row)
+    return row, bytes(directory.read_stored(row))
 
 
 @cache
