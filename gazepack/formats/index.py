@@ -45,6 +45,10 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """The columns of an index file; `docs/format.md`, section 6."""
+MOST_UNPACKED = 2**27
+"""What a Parquet file may unpack to, in bytes, beside a multiple of its own size."""
+_MOST_RATIO = 64
+_VALUE_BYTES = 4
 _COUNTS = ("window", "offset", "size", "tokens", "frames", "dense_tokens", "bytes", "source_bytes")
 _KEY = r"^[A-Za-z0-9_-]{1,200}$"
 SHARD_FIELD = pa.field("shard", pa.int64(), nullable=False)
@@ -233,14 +237,33 @@ def table_to_bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
+def _check_unpacked(metadata: pq.FileMetaData, num_bytes: int, *, place: str) -> None:
+    """Refuse a file that states more rows, values or bytes than an honest one of its size.
+
+    Every row has a name of its own and so takes a byte at least; lists of equal numbers may be long.
+    """
+    unpacked = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        values = sum(group.column(at).num_values for at in range(group.num_columns))
+        unpacked += group.total_byte_size + _VALUE_BYTES * values
+    if metadata.num_rows > num_bytes or unpacked > MOST_UNPACKED + _MOST_RATIO * num_bytes:
+        raise DatasetError(
+            f"{num_bytes} bytes state {metadata.num_rows} rows and {unpacked} bytes unpacked",
+            place=place,
+        )
+
+
 def table_from_bytes(data: bytes, *, place: str) -> pa.Table:
     """Return the table of a Parquet file.
 
     Raises:
-        DatasetError: it is not one, or its checksums or text are damaged.
+        DatasetError: it is not one, states that it unpacks to far more than it is, or its checksums or text are
+            damaged.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            _check_unpacked(file.metadata, len(data), place=place)
+            table = file.read(use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(

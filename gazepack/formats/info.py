@@ -19,6 +19,8 @@ from gazepack.formats.shard import Container
 from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES, check_patch_size
 
 INFO_NAME = "dataset.json"
+MOST_DEPTH = 64
+"""How deep the provenance may nest."""
 _NOT_COMPARED = frozenset({"writer"})
 
 
@@ -72,6 +74,8 @@ class DatasetInfo(BaseModel):
     @classmethod
     def _plain_json(cls, value: dict[str, Any]) -> dict[str, Any]:
         plain: dict[str, Any] = json.loads(canonical_json(value))
+        if _depth(plain) > MOST_DEPTH:
+            raise ValueError(f"it nests deeper than {MOST_DEPTH} levels")
         return plain
 
     def make_container(self) -> Container:
@@ -142,6 +146,19 @@ class DatasetInfo(BaseModel):
                 f"{uri} holds a dataset of other settings: {'; '.join(differences)}",
                 remedy="use its settings, or choose another place",
             )
+
+
+def _depth(value: Any) -> int:
+    """Return how deep a JSON value nests; a number is 0."""
+    depth, level = 0, [value]
+    while level := [
+        inner
+        for outer in level
+        if isinstance(outer, dict | list)
+        for inner in (outer.values() if isinstance(outer, dict) else outer)
+    ]:
+        depth += 1
+    return depth
 
 
 def _differing(mine: Any, asked: Any, name: str) -> Iterator[tuple[str, str, str]]:
