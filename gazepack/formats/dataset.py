@@ -6,6 +6,7 @@ of that shard replaces it. Many writers may work in one directory as long as no 
 shard number (and if two do, both write the same bytes).
 """
 
+import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -127,6 +128,11 @@ class DatasetDirectory:
             )
         return cls(storage, _read_info(storage), patches_from=patches_from)
 
+    @property
+    def sha256(self) -> str:
+        """Of dataset.json as it is now, in hexadecimal."""
+        return hashlib.sha256(self._storage.read_bytes(INFO_NAME)).hexdigest()
+
     def shard_name(self, number: int) -> str:
         """Return the name of a shard below the root.
 
@@ -244,13 +250,21 @@ class DatasetDirectory:
             writer.finish()
         # 2. its failures; those of a killed writer go
         failed = failures() if callable(failures) else failures
-        if failed:
-            self._storage.write_atomic(self.failures_name(number), failures_to_bytes(failed))
+        stored = failures_to_bytes(failed) if failed else None
+        if stored is not None:
+            self._storage.write_atomic(self.failures_name(number), stored)
         else:
             self._storage.remove(self.failures_name(number))
         # 3. the index: the commit, unless two writers began at once where the last one wins
         _read_info(self._storage).check_same(self.info, uri=self.uri)
-        facts = ShardFacts(name=name, size=writer.size, sha256=writer.sha256, failures=len(failed))
+        facts = ShardFacts(
+            name=name,
+            size=writer.size,
+            sha256=writer.sha256,
+            failures=len(failed),
+            failures_sha256=None if stored is None else hashlib.sha256(stored).hexdigest(),
+            dataset_sha256=self.sha256,
+        )
         self._storage.write_atomic(self.index_name(number), index_to_bytes(writer.rows, facts))
         return self.index(number)
 

@@ -50,6 +50,7 @@ MOST_UNPACKED = 2**27
 _MOST_RATIO = 64
 _VALUE_BYTES = 4
 _COUNTS = ("window", "offset", "size", "tokens", "frames", "dense_tokens", "bytes", "source_bytes")
+_HASHES = ("failures_sha256", "dataset_sha256")
 _KEY = r"^[A-Za-z0-9_-]{1,200}$"
 SHARD_FIELD = pa.field("shard", pa.int64(), nullable=False)
 """What a reader puts in front of the columns."""
@@ -102,6 +103,10 @@ class ShardFacts:
     """In hexadecimal, 64 digits."""
     failures: int
     """Rows of the failures file; 0 when there is none."""
+    failures_sha256: str | None = None
+    """Of the failures file; None when there is none, or the writer did not say."""
+    dataset_sha256: str | None = None
+    """Of dataset.json when the shard was committed; None when the writer did not say."""
 
 
 def index_row(
@@ -139,6 +144,11 @@ def rows_to_table(rows: Sequence[IndexRow]) -> pa.Table:
 
 def index_to_bytes(rows: Sequence[IndexRow], facts: ShardFacts) -> bytes:
     """Return the index file."""
+    return table_to_index(rows_to_table(rows), facts)
+
+
+def table_to_index(table: pa.Table, facts: ShardFacts) -> bytes:
+    """Return the index file of a table of `INDEX_SCHEMA`."""
     metadata = {
         "gazepack.format_version": str(FORMAT_VERSION),
         "gazepack.shard": facts.name,
@@ -146,7 +156,18 @@ def index_to_bytes(rows: Sequence[IndexRow], facts: ShardFacts) -> bytes:
         "gazepack.shard_sha256": facts.sha256,
         "gazepack.failures": str(facts.failures),
     }
-    return table_to_bytes(rows_to_table(rows).replace_schema_metadata(metadata))
+    for name in _HASHES:
+        if (sha256 := getattr(facts, name)) is not None:
+            metadata[f"gazepack.{name}"] = sha256
+    schema = INDEX_SCHEMA.with_metadata(metadata)
+    return table_to_bytes(pa.Table.from_arrays(table.columns, schema=schema))
+
+
+def is_as_written(data: bytes, table: pa.Table, facts: ShardFacts) -> bool:
+    """Return whether an index file has the bytes that its content gives, if the library here wrote it."""
+    again = table_to_index(table, facts)
+    writers = {pq.read_metadata(pa.BufferReader(file)).created_by for file in (data, again)}
+    return data == again or len(writers) > 1
 
 
 def index_from_bytes(data: bytes, *, place: str) -> tuple[pa.Table, ShardFacts]:
@@ -218,15 +239,17 @@ def _facts(metadata: Mapping[bytes, bytes], *, place: str) -> ShardFacts:
             size=int(text("shard_size")),
             sha256=text("shard_sha256"),
             failures=int(text("failures")),
+            **{name: text(name) for name in _HASHES if f"gazepack.{name}".encode() in metadata},
         )
     except (KeyError, ValueError) as error:
         raise DatasetError(f"the file metadata are damaged ({error})", place=place) from error
-    if not _SHA256.fullmatch(facts.sha256):
-        raise DatasetError(
-            f"the SHA-256 of the shard is {facts.sha256[:80]!r}, not 64 hexadecimal digits",
-            place=place,
-            remedy="restore the index from a copy, or pack the shard again",
-        )
+    for sha256 in (facts.sha256, facts.failures_sha256, facts.dataset_sha256):
+        if sha256 is not None and not _SHA256.fullmatch(sha256):
+            raise DatasetError(
+                f"the SHA-256 is {sha256[:80]!r}, not 64 hexadecimal digits",
+                place=place,
+                remedy="restore the index from a copy, or pack the shard again",
+            )
     return facts
 
 

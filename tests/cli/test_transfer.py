@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from gazepack import GazeDataset
 from gazepack.cli.main import run
 from gazepack.formats import DatasetDirectory
 
@@ -170,3 +172,25 @@ def test_places_with_a_codec_make_no_sense(
     assert run([command, given, *options]) == 2
     assert "for patches" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_arrow_on_an_object_store(
+    folder: Path, tmp_path: Path, s3_server: object, capsys: Captured
+) -> None:
+    """Packed there as here, verified, converted, and read in any order by ranges."""
+    del s3_server
+    video, uri, local = str(folder / "2.mp4"), "s3://bucket/arrow", str(tmp_path / "local")
+    options = ["--format", "arrow", "--codec", "zstd"]
+    assert run(["pack", video, "--out", uri, *options]) == 0
+    assert run(["convert", uri, "--out", local]) == 0
+    assert run(["convert", local, "--out", f"{uri}-again", "--samples-per-shard", "1"]) == 0
+    assert run(["verify", uri, "--source", video]) == run(["verify", f"{uri}-again"]) == 0
+    capsys.readouterr()
+    shard = "shards/000000.arrow"
+    remote, here = DatasetDirectory.open(uri), DatasetDirectory.open(local)
+    assert remote.storage.read_bytes(shard) == here.storage.read_bytes(shard)
+    left, right = (GazeDataset(place, batch_size=1) for place in (uri, local))
+    for one, other in zip(left, right, strict=True):
+        assert torch.equal(one.patches, other.patches)
+        key = one.meta[0]["key"]
+        assert torch.equal(left[key].patches, right[key].patches)

@@ -101,7 +101,7 @@ def test_a_hash_that_is_none_is_refused(sha256, tmp_path):
     data = rewritten(tmp_path, {"gazepack.shard_sha256": "0f" * 32})
     assert index_from_bytes(data, place="i")[1].sha256 == "0f" * 32
     data = rewritten(tmp_path, {"gazepack.shard_sha256": sha256})
-    with pytest.raises(DatasetError, match=r"i: the SHA-256 of the shard is '.*', not 64 hex"):
+    with pytest.raises(DatasetError, match=r"i: the SHA-256 is '.*', not 64 hex"):
         index_from_bytes(data, place="i")
 
 

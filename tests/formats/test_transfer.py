@@ -1,5 +1,8 @@
 """Conversions, merges, splits and repairs."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +105,41 @@ def test_an_interrupted_transfer_goes_on_to_the_same_bytes(done, source, tmp_pat
     assert again.pending == tuple(range(done, 3))
     list(again.run())
     assert files(again.target) == files(whole)
+
+
+KILLED = """
+import os, signal, sys
+from gazepack.formats import DatasetDirectory
+from gazepack.formats.shard import ShardWriter
+from gazepack.formats.transfer import Transfer, TransferSettings
+
+written = []
+write = ShardWriter.write
+
+def dying(writer, sample):
+    written.append(sample.key)
+    if len(written) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(writer, sample)
+
+ShardWriter.write = dying
+settings = TransferSettings(samples_per_shard=2, container="arrow")
+list(Transfer([DatasetDirectory.open(sys.argv[1])], sys.argv[2], settings=settings).run())
+"""
+
+
+@pytest.mark.parametrize("sample", [1, 4])
+def test_a_killed_transfer_goes_on_to_the_same_bytes(sample, source, tmp_path):
+    """SIGKILL in the middle of a shard: what was committed is whole, the rest follows, no byte differs."""
+    whole = transfer([source], tmp_path / "whole", samples_per_shard=2, container="arrow")
+    out = tmp_path / "killed"
+    line = [sys.executable, "-c", KILLED, source.uri, str(out), str(sample)]
+    assert subprocess.run(line, check=False, timeout=600).returncode == -signal.SIGKILL
+    killed = DatasetDirectory.open(str(out))
+    assert killed.committed() == list(range((sample - 1) // 2))
+    assert killed.remove_leftovers()
+    again = transfer([source], out, samples_per_shard=2, container="arrow")
+    assert files(again) == files(whole)
 
 
 def test_a_target_of_another_source_is_refused(source, tmp_path, make_sample):
