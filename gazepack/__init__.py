@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gazepack.autogaze import AutoGaze as AutoGaze
     from gazepack.errors import GazepackError as GazepackError
     from gazepack.formats import Sample as Sample
+    from gazepack.jobs import SourcePatches as SourcePatches
     from gazepack.loader import GazeDataset as GazeDataset
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ _HOMES = {
     "GazepackError": ("gazepack.errors", "GazepackError"),
     "PackOptions": ("gazepack.api", "PackOptions"),
     "Sample": ("gazepack.formats", "Sample"),
+    "SourcePatches": ("gazepack.jobs", "SourcePatches"),
     "open": ("gazepack.api", "open_dataset"),
     "pack": ("gazepack.api", "pack"),
 }
@@ -35,6 +37,7 @@ __all__ = [
     "GazepackError",
     "PackOptions",
     "Sample",
+    "SourcePatches",
     "__version__",
     "open",
     "pack",

@@ -34,6 +34,7 @@ PLACES: Mapping[str, str] = {
     "min_psnr": "selector.min_psnr",
     "seed": "selector.seed",
     "format": "container",
+    "store": "store",
     "codec": "codec.name",
     "quality": "codec.quality",
     "samples_per_shard": "shards.samples_per_shard",
@@ -63,6 +64,7 @@ class PackOptions(TypedDict, total=False):
     min_psnr: float
     seed: int
     format: Literal["webdataset", "arrow"]
+    store: Literal["patches", "places"]
     codec: Literal["jpeg", "zstd", "webp", "png", "raw"]
     quality: int
     samples_per_shard: int

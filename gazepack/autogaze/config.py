@@ -18,6 +18,10 @@ END = TILE_TOKENS
 VOCABULARY = TILE_TOKENS + 1
 CELLS = TILE_SIDE * TILE_SIDE
 """Vision tokens per frame: one for each finest patch."""
+MAX_LAYERS = 1024
+"""The most layers of a kind: more would take long to be found missing in the weights."""
+MAX_WIDTH = 2**20
+"""The most numbers of a layer's input or output."""
 INPUT_SIDE = 224
 """Side of the square the network looks at, in pixels."""
 
@@ -41,31 +45,31 @@ class RopeScaling(_Part):
 class VisionConfig(_Part):
     """The encoder: patch embedding, causal convolutions in time, projection."""
 
-    hidden_dim: int = Field(default=192, gt=0)
-    out_dim: int = Field(default=192, gt=0)
-    depth: int = Field(default=1, ge=1)
+    hidden_dim: int = Field(default=192, gt=0, le=MAX_WIDTH)
+    out_dim: int = Field(default=192, gt=0, le=MAX_WIDTH)
+    depth: int = Field(default=1, ge=1, le=MAX_LAYERS)
     kernel_size: Literal[16] = 16
     temporal_patch_size: Literal[1] = 1
-    trunk_temporal_kernel_size: int = Field(default=3, ge=1)
+    trunk_temporal_kernel_size: int = Field(default=3, ge=1, le=MAX_LAYERS)
     trunk_spatial_kernel_size: Literal[1, 3, 5, 7] = 3
 
 
 class ConnectorConfig(_Part):
     """The learned position of each cell."""
 
-    hidden_dim: int = Field(default=192, gt=0)
+    hidden_dim: int = Field(default=192, gt=0, le=MAX_WIDTH)
 
 
 class DecoderConfig(_Part):
     """The Llama stack with heads for several tokens and losses at once."""
 
-    hidden_size: int = Field(default=192, gt=0)
-    intermediate_size: int = Field(default=384, gt=0)
+    hidden_size: int = Field(default=192, gt=0, le=MAX_WIDTH)
+    intermediate_size: int = Field(default=384, gt=0, le=MAX_WIDTH)
     max_position_embeddings: int = Field(default=131072, gt=0)
-    num_attention_heads: int = Field(default=6, gt=0)
+    num_attention_heads: int = Field(default=6, gt=0, le=MAX_WIDTH)
     num_key_value_heads: int | None = None
     head_dim: int | None = None
-    num_hidden_layers: int = Field(default=4, ge=1)
+    num_hidden_layers: int = Field(default=4, ge=1, le=MAX_LAYERS)
     num_multi_token_pred: int = Field(default=10, ge=1, le=CELLS)
     rms_norm_eps: float = Field(default=1e-5, gt=0)
     rope_theta: float = Field(default=500000.0, gt=1)

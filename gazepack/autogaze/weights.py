@@ -58,8 +58,12 @@ def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     config = AutoGazeConfig.from_json(
         _read(path.parent / CONFIG_NAME), source=str(path.parent / CONFIG_NAME)
     )
-    network = CanvasNetwork(config) if config.memory == "canvas" else AutoGazeNetwork(config)
-    network.load_state_dict(_read_tensors(path, network))
+    kind = CanvasNetwork if config.memory == "canvas" else AutoGazeNetwork
+    with torch.device("meta"):  # a network that the file does not hold is never allocated
+        wanted = {name: tensor.shape for name, tensor in kind(config).state_dict().items()}
+    tensors = _read_tensors(path, wanted)
+    network = kind(config)
+    network.load_state_dict(tensors)
     return Checkpoint(network=network, sha256=sha256_of(path), path=path)
 
 
@@ -157,9 +161,9 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _read_tensors(path: Path, network: Network) -> dict[str, Tensor]:
-    """Return the tensors of a file under the names of `network`, float32, each checked."""
-    wanted = {PREFIX + name: tensor.shape for name, tensor in network.state_dict().items()}
+def _read_tensors(path: Path, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """Return the tensors of a file under the names of a network's, float32, each checked."""
+    wanted = {PREFIX + name: shape for name, shape in shapes.items()}
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

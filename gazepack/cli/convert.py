@@ -3,13 +3,19 @@
 import click
 
 from gazepack.cli.options import as_json, epilog
-from gazepack.cli.transferring import run_transfers, settings_of, transfer_options
+from gazepack.cli.transferring import (
+    open_datasets,
+    run_transfers,
+    settings_of,
+    transfer_options,
+)
 
 
 @click.command(
     epilog=epilog(
         "gazepack convert packed/ --out arrow/ --format arrow",
         "gazepack convert packed/ --out s3://bucket/packed --samples-per-shard 1024",
+        "gazepack convert places/ --out patches/ --codec zstd --source videos/",
     )
 )
 @click.argument("uri")
@@ -23,6 +29,8 @@ def convert(
     out: str,
     container: str | None,
     codec: str | None,
+    store: str | None,
+    sources: tuple[str, ...],
     samples_per_shard: int | None,
     as_json: bool,
 ) -> None:
@@ -30,11 +38,13 @@ def convert(
 
     Patches whose codec stays are carried over as they are. Every shard is compared with what was read. The
     same command goes on where it was interrupted. No conversion makes patches smaller by a lossy codec: the
-    errors stored with them would no longer be true; pack the videos again.
+    errors stored with them would no longer be true; pack the videos again. With --source, patches that are
+    not stored are cut from the videos.
     """
-    from gazepack.formats import DatasetDirectory
     from gazepack.formats.transfer import Transfer
 
-    settings = settings_of(container=container, codec=codec, samples_per_shard=samples_per_shard)
-    transfer = Transfer([DatasetDirectory.open(uri)], out, settings=settings)
+    settings = settings_of(
+        container=container, codec=codec, store=store, samples_per_shard=samples_per_shard
+    )
+    transfer = Transfer(open_datasets([uri], sources), out, settings=settings)
     run_transfers([transfer], as_json=as_json)

@@ -47,6 +47,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
             "bytes",
             f"{size(summary['bytes'])}, {share:.2f} of the sources' {size(summary['source_bytes'])}",
         ),
+        ("stored", "patches" if summary["store"] == "patches" else "places alone"),
         ("min PSNR", "-" if psnr is None else f"{psnr:.2f} dB"),
         ("selector", summary["selector"]),
     ]

@@ -3,7 +3,12 @@
 import click
 
 from gazepack.cli.options import as_json, epilog
-from gazepack.cli.transferring import run_transfers, settings_of, transfer_options
+from gazepack.cli.transferring import (
+    open_datasets,
+    run_transfers,
+    settings_of,
+    transfer_options,
+)
 
 
 @click.command(epilog=epilog("gazepack merge monday/ tuesday/ --out week/"))
@@ -18,6 +23,8 @@ def merge(
     out: str,
     container: str | None,
     codec: str | None,
+    store: str | None,
+    sources: tuple[str, ...],
     samples_per_shard: int | None,
     as_json: bool,
 ) -> None:
@@ -26,9 +33,10 @@ def merge(
     They must have been packed with the same settings and hold different videos. The same command goes on
     where it was interrupted.
     """
-    from gazepack.formats import DatasetDirectory
     from gazepack.formats.transfer import Transfer
 
-    settings = settings_of(container=container, codec=codec, samples_per_shard=samples_per_shard)
-    transfer = Transfer([DatasetDirectory.open(uri) for uri in uris], out, settings=settings)
+    settings = settings_of(
+        container=container, codec=codec, store=store, samples_per_shard=samples_per_shard
+    )
+    transfer = Transfer(open_datasets(uris, sources), out, settings=settings)
     run_transfers([transfer], as_json=as_json)

@@ -85,6 +85,11 @@ _OPTIONS = (
         help="What the shards are: tar or Arrow files.  [default: webdataset]",
     ),
     click.option(
+        "--store",
+        type=click.Choice(("patches", "places")),
+        help="places: no patches, which are cut from the videos when they are read.  [default: patches]",
+    ),
+    click.option(
         "--codec",
         type=click.Choice(("jpeg", "zstd", "webp", "png", "raw")),
         help="How patches are stored; all but jpeg lose nothing.  [default: jpeg]",

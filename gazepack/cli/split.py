@@ -5,7 +5,12 @@ from typing import Any
 import click
 
 from gazepack.cli.options import as_json, epilog
-from gazepack.cli.transferring import run_transfers, settings_of, transfer_options
+from gazepack.cli.transferring import (
+    open_datasets,
+    run_transfers,
+    settings_of,
+    transfer_options,
+)
 
 
 class Share(click.ParamType[tuple[str, float]]):
@@ -48,6 +53,8 @@ def split(
     seed: int,
     container: str | None,
     codec: str | None,
+    store: str | None,
+    sources: tuple[str, ...],
     samples_per_shard: int | None,
     as_json: bool,
 ) -> None:
@@ -57,13 +64,14 @@ def split(
     The shares are therefore nearly met, not exactly. The same command goes on where it was interrupted.
     """
     from gazepack.errors import UsageError
-    from gazepack.formats import DatasetDirectory
     from gazepack.formats.transfer import Transfer, parts_by_share
 
     if len(dict(shares)) != len(shares):
         raise UsageError("two parts have one name")
-    source = DatasetDirectory.open(uri)
-    settings = settings_of(container=container, codec=codec, samples_per_shard=samples_per_shard)
+    (source,) = open_datasets([uri], sources)
+    settings = settings_of(
+        container=container, codec=codec, store=store, samples_per_shard=samples_per_shard
+    )
     transfers = [
         Transfer([source], f"{out.rstrip('/')}/{part.name}", settings=settings, part=part)
         for part in parts_by_share(dict(shares), seed=seed)

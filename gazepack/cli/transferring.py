@@ -8,6 +8,7 @@ import click
 from gazepack.cli.options import print_json
 
 if TYPE_CHECKING:
+    from gazepack.formats import DatasetDirectory
     from gazepack.formats.transfer import Transfer, TransferSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -25,6 +26,17 @@ _OPTIONS = (
         help="How patches are stored; a conversion loses nothing.  [default: as they are]",
     ),
     click.option(
+        "--store",
+        type=click.Choice(("places",)),
+        help="Drop the patches of a lossless codec: they are cut from the videos when they are read.",
+    ),
+    click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        help="Cut patches that are not stored out of these videos. Name what was packed.",
+    ),
+    click.option(
         "--samples-per-shard",
         type=click.IntRange(min=1),
         help="The most samples in a shard.  [default: shards as they are]",
@@ -39,16 +51,36 @@ def transfer_options(command: Command) -> Command:
     return command
 
 
+def open_datasets(uris: Sequence[str], sources: Sequence[str]) -> list["DatasetDirectory"]:
+    """Open datasets whose patches are cut from these videos where they are not stored."""
+    from gazepack.formats import DatasetDirectory
+
+    if not sources:
+        return [DatasetDirectory.open(uri) for uri in uris]
+    from gazepack.jobs import SourcePatches
+
+    videos = SourcePatches(sources)
+    return [DatasetDirectory.open(uri, patches_from=videos) for uri in uris]
+
+
 def settings_of(
-    *, container: str | None, codec: str | None, samples_per_shard: int | None
+    *, container: str | None, codec: str | None, store: str | None, samples_per_shard: int | None
 ) -> "TransferSettings":
-    """Return what the options say."""
-    from gazepack.formats import codec_from
+    """Return what the options say.
+
+    Raises:
+        UsageError: a codec of patches is given and no patches are to be stored.
+    """
+    from gazepack.errors import UsageError
+    from gazepack.formats import PlacesCodec, codec_from
     from gazepack.formats.transfer import TransferSettings
 
+    if store and codec:
+        raise UsageError(f"--codec {codec} is for patches, and --store places keeps none")
+    made = PlacesCodec() if store else codec_from(codec) if codec else None
     return TransferSettings(
         container=container,
-        codec=None if codec is None else codec_from(codec).settings(),
+        codec=None if made is None else made.settings(),
         samples_per_shard=samples_per_shard,
     )
 

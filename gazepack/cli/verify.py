@@ -35,14 +35,23 @@ def verify(uri: str, sources: tuple[str, ...], repaired: str | None, as_json: bo
     """Check every byte, token and count of the dataset at URI, and every error against the videos.
 
     Checksums, tar members, arrays, every patch, the places of all tokens, the numbers in the index, and that
-    packed and failed videos are together all that was to be packed. Nothing in URI is ever changed; the exit
+    packed and failed videos are together all that was to be packed. Patches that are not stored are cut from
+    the videos that --source names, and must be those that were chosen. Nothing in URI is ever changed; the exit
     code says whether it is damaged, also when a repaired copy was made.
     """
     from gazepack.formats import DatasetDirectory, verify_shard
-    from gazepack.jobs import Segment, compare_with_source, list_sources, verify_totals
+    from gazepack.jobs import (
+        Segment,
+        SourcePatches,
+        compare_with_source,
+        list_sources,
+        verify_totals,
+    )
 
-    directory = DatasetDirectory.open(uri)
-    rows = list_sources(sources).to_pylist() if sources else []
+    listing = list_sources(sources) if sources else None
+    videos = None if listing is None else SourcePatches.listed(listing)
+    directory = DatasetDirectory.open(uri, patches_from=videos)
+    rows = [] if listing is None else listing.to_pylist()
     segments = {row["id"]: Segment.from_row(row) for row in rows}
     shards, problems = directory.committed(), list(verify_totals(directory))
     for number in shards:
@@ -51,6 +60,7 @@ def verify(uri: str, sources: tuple[str, ...], repaired: str | None, as_json: bo
             index = directory.index(number).to_pylist()
             damage = list(compare_with_source(directory, index, segments))
         problems += damage
+    problems = list(dict.fromkeys(problems))  # what is wrong with an index shows in the totals too
     for problem in problems:
         click.echo(str(problem), err=True)
     if repaired is not None:

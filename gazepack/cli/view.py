@@ -66,11 +66,17 @@ def view(
     most 16 MB that needs no network: a slider over the frames, and every token to click.
     """
     from gazepack.formats import DatasetDirectory
-    from gazepack.viewing import Scene, find_row, find_segment
+    from gazepack.jobs import SourcePatches
+    from gazepack.viewing import Scene, find_listing, find_row, find_segment
 
     write = _writer(out, frames)
     directory = DatasetDirectory.open(uri)
     row = find_row(directory, key)
+    if not directory.info.stores_patches:
+        listing = find_listing(directory, sources)
+        if listing is None:
+            raise UsageError(f"{uri} stores places alone", remedy="name the videos with --source")
+        directory = DatasetDirectory.open(uri, patches_from=SourcePatches.listed(listing))
     scene = Scene.of(directory, row, view_name=view_name)
     segment = find_segment(directory, row["id"], sources)
     if segment is None:

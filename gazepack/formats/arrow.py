@@ -12,16 +12,17 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from gazepack.errors import DatasetError
-from gazepack.formats.codecs.base import Codec, Room
+from gazepack.formats.codecs import AnyCodec, PlacesCodec
+from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.flatbuffer import Table
 from gazepack.formats.index import Member
 from gazepack.formats.members import (
     LOSS,
     META,
     TOKENS,
+    coded_field,
     decode_members,
-    encoded_patches,
-    patches_field,
+    encoded,
     to_values,
 )
 from gazepack.formats.meta import FORMAT_VERSION, canonical_json
@@ -37,18 +38,27 @@ _FIELDS_TYPE = pa.list_(
         ]
     )
 )
+_METADATA = {"gazepack.format_version": str(FORMAT_VERSION)}
+_KEY = pa.field("key", pa.string(), nullable=False)
+_JSON = pa.field("json", pa.string(), nullable=False)
+_FIELDS = pa.field("fields", _FIELDS_TYPE, nullable=False)
 SCHEMA = pa.schema(
     [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("json", pa.string(), nullable=False),
+        _KEY,
+        _JSON,
         pa.field("tokens", pa.list_(pa.list_(pa.uint16(), len(TOKEN_FIELDS))), nullable=False),
         pa.field("loss", pa.list_(pa.float16()), nullable=False),
         pa.field("patches", pa.large_binary(), nullable=False),
-        pa.field("fields", _FIELDS_TYPE, nullable=False),
+        _FIELDS,
     ],
-    metadata={"gazepack.format_version": str(FORMAT_VERSION)},
+    metadata=_METADATA,
 )
 """The columns of a shard; `docs/format.md`, section 3."""
+PLACES_SCHEMA = pa.schema(
+    [_KEY, _JSON, pa.field("places", pa.large_binary(), nullable=False), _FIELDS],
+    metadata=_METADATA,
+)
+"""The columns of a shard without patches."""
 
 MAGIC = b"ARROW1"
 _START = MAGIC + bytes(2)
@@ -60,6 +70,11 @@ _RECORD_BATCH = 3
 """The number of this kind of header in `Message.fbs`."""
 _BLOCK = "<qi4xq"
 """`Block` of `File.fbs`: offset, size of the header with its prefix, size of the body."""
+
+
+def schema_of(codec: AnyCodec) -> pa.Schema:
+    """Return the columns of a shard whose samples a codec makes."""
+    return PLACES_SCHEMA if isinstance(codec, PlacesCodec) else SCHEMA
 
 
 class _Sink:
@@ -98,11 +113,12 @@ class _Sink:
 class ArrowEncoder:
     """Writes one Arrow file."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: AnyCodec) -> None:
         self._codec = codec
         self._sink = _Sink()
-        self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), SCHEMA)
-        self._head = _START + bytes(SCHEMA.serialize())
+        schema = schema_of(codec)
+        self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), schema)
+        self._head = _START + bytes(schema.serialize())
 
     def begin(self) -> bytes:
         """Return the magic number and the schema."""
@@ -132,17 +148,18 @@ class ArrowContainer:
 
     name: ClassVar[str] = "arrow"
     extension: ClassVar[str] = "arrow"
+    is_mapped: ClassVar[bool] = True
 
-    def encoder(self, codec: Codec) -> Encoder:
+    def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one Arrow file."""
         return ArrowEncoder(codec)
 
     def read(
         self,
-        stored: bytes,
+        stored: Stored,
         *,
         row: Row,
-        codec: Codec,
+        codec: AnyCodec,
         patch_size: int,
         place: str,
         room: Room | None = None,
@@ -159,7 +176,7 @@ class ArrowContainer:
             room=room,
         )
 
-    def head(self, storage: Storage, name: str) -> bytes:
+    def head(self, storage: Storage, name: str, *, codec: AnyCodec) -> bytes:
         """Return the magic number and the schema of a shard."""
         start = storage.read_range(name, offset=0, size=len(_START) + _PREFIX.size)
         mark, size = _PREFIX.unpack_from(start, len(_START))
@@ -172,18 +189,18 @@ class ArrowContainer:
             schema = pa.ipc.read_schema(pa.py_buffer(head[len(_START) :]))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DatasetError(f"its schema cannot be read ({error})", place=name) from error
-        if not schema.equals(SCHEMA):
+        if not schema.equals(schema_of(codec)):
             raise DatasetError("its columns are not those of a version 1 shard", place=name)
         return head
 
-    def check_sample(self, stored: bytes, *, row: Row, codec: Codec) -> Iterator[str]:
+    def check_sample(self, stored: Stored, *, row: Row, codec: AnyCodec) -> Iterator[str]:
         """Yield a problem if an Arrow reader finds other values than the index lists."""
         found = batch_members(stored, offset=row["offset"], codec=codec)
         if [(m.name, m.offset, m.size) for m in found] != [
             (m["name"], m["offset"], m["size"]) for m in row["members"]
         ]:
             yield "record batch and index list other members"
-        if (key := _read_batch(stored)["key"][0].as_py()) != row["key"]:
+        if (key := _read_batch(stored, codec)["key"][0].as_py()) != row["key"]:
             yield f"the record batch has the key {key!r}"
 
     def check_end(self, end: bytes, *, rows: Sequence[Row]) -> Iterator[str]:
@@ -208,53 +225,48 @@ class ArrowContainer:
         return _MOST_HEADER_BYTES + 24 * num_rows
 
 
-def _batch(sample: Sample, codec: Codec) -> pa.RecordBatch:
+def _batch(sample: Sample, codec: AnyCodec) -> pa.RecordBatch:
     """Return the one row of a sample."""
-    count = pa.array([0, sample.num_tokens], pa.int32())
-    tokens = pa.array(to_values(sample.tokens_N6).ravel())
-    fields = [{"name": name, "content": data} for name, data in sorted(sample.fields.items())]
     columns = [
         pa.array([sample.key], pa.string()),
         pa.array([canonical_json(sample.meta).decode()], pa.string()),
-        pa.ListArray.from_arrays(
-            count, pa.FixedSizeListArray.from_arrays(tokens, len(TOKEN_FIELDS))
-        ),
-        pa.ListArray.from_arrays(count, pa.array(to_values(sample.loss_N))),
-        pa.array([encoded_patches(sample, codec)], pa.large_binary()),
-        pa.array([fields], _FIELDS_TYPE),
     ]
-    return pa.record_batch(columns, schema=SCHEMA)
+    if not isinstance(codec, PlacesCodec):
+        count = pa.array([0, sample.num_tokens], pa.int32())
+        tokens = pa.array(to_values(sample.tokens_N6).ravel())
+        rows = pa.FixedSizeListArray.from_arrays(tokens, len(TOKEN_FIELDS))
+        columns.append(pa.ListArray.from_arrays(count, rows))
+        columns.append(pa.ListArray.from_arrays(count, pa.array(to_values(sample.loss_N))))
+    columns.append(pa.array([encoded(sample, codec)], pa.large_binary()))
+    fields = [{"name": name, "content": data} for name, data in sorted(sample.fields.items())]
+    columns.append(pa.array([fields], _FIELDS_TYPE))
+    return pa.record_batch(columns, schema=schema_of(codec))
 
 
-def batch_members(stored: bytes, *, offset: int, codec: Codec) -> list[Member]:
+def batch_members(stored: Stored, *, offset: int, codec: AnyCodec) -> list[Member]:
     """Return where an Arrow reader finds the values of a sample's columns.
 
     Args:
         stored: the sample's record batch, with its header.
         offset: where it starts in the shard.
-        codec: of the patches; it gives their member its name.
+        codec: what made the sample's members.
 
     Raises:
         DatasetError: it is not one uncompressed record batch of our columns.
     """
-    batch = _read_batch(stored)
+    batch = _read_batch(stored, codec)
     base = pa.py_buffer(stored).address
     fields = batch["fields"].values
-    values = {
-        META: batch["json"].buffers()[2],
-        TOKENS: batch["tokens"].values.values.buffers()[1],
-        LOSS: batch["loss"].values.buffers()[1],
-        patches_field(codec): batch["patches"].buffers()[2],
-    }
-    sizes = (
-        len(batch["json"][0].as_buffer()),
-        12 * len(batch["tokens"].values),
-        2 * len(batch["loss"].values),
-        len(batch["patches"][0].as_buffer()),
-    )
+    values = {META: (batch["json"].buffers()[2], len(batch["json"][0].as_buffer()))}
+    if not isinstance(codec, PlacesCodec):
+        tokens, loss = batch["tokens"].values, batch["loss"].values
+        values[TOKENS] = tokens.values.buffers()[1], 2 * len(TOKEN_FIELDS) * len(tokens)
+        values[LOSS] = loss.buffers()[1], 2 * len(loss)
+    coded = batch["places" if isinstance(codec, PlacesCodec) else "patches"]
+    values[coded_field(codec)] = coded.buffers()[2], len(coded[0].as_buffer())
     members = [
         _member(name, buffer, base=base, offset=offset, size=size)
-        for (name, buffer), size in zip(values.items(), sizes, strict=True)
+        for name, (buffer, size) in values.items()
     ]
     contents = fields.field("content")
     names = fields.field("name").to_pylist()
@@ -275,15 +287,16 @@ def _member(
     return Member(name=name, offset=offset + at, size=size)
 
 
-def _read_batch(stored: bytes) -> pa.RecordBatch:
+def _read_batch(stored: Stored, codec: AnyCodec) -> pa.RecordBatch:
     """Return the record batch in these bytes, whose buffers point into them.
 
     Raises:
         DatasetError: it is not one uncompressed record batch of our columns.
     """
     _check_header(stored)
+    schema = schema_of(codec)
     try:
-        batch = pa.ipc.read_record_batch(pa.ipc.read_message(pa.py_buffer(stored)), SCHEMA)
+        batch = pa.ipc.read_record_batch(pa.ipc.read_message(pa.py_buffer(stored)), schema)
         batch.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -293,14 +306,14 @@ def _read_batch(stored: bytes) -> pa.RecordBatch:
     return batch
 
 
-def _check_header(stored: bytes) -> None:
+def _check_header(stored: Stored) -> None:
     """Refuse what an Arrow library would allocate for: anything but a plain record batch of this length."""
     if len(stored) < _PREFIX.size:
         raise DatasetError(f"{len(stored)} bytes are no record batch")
     mark, size = _PREFIX.unpack_from(stored)
     if mark != _CONTINUATION or not 0 < size <= len(stored) - _PREFIX.size:
         raise DatasetError("the record batch does not begin as one")
-    message = Table.root(stored[_PREFIX.size : _PREFIX.size + size])
+    message = Table.root(bytes(stored[_PREFIX.size : _PREFIX.size + size]))
     header = message.table(2)
     if message.number(1, "<B") != _RECORD_BATCH or header is None:
         raise DatasetError("the message is not a record batch")

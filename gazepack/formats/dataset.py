@@ -6,16 +6,20 @@ of that shard replaces it. Many writers may work in one directory as long as no 
 shard number (and if two do, both write the same bytes).
 """
 
+import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gazepack.errors import DatasetError, ProvenanceError, UsageError
-from gazepack.formats.codecs.base import Room
+from gazepack.formats.codecs.base import Room, Stored
+from gazepack.formats.codecs.places import MAX_TOKENS
 from gazepack.formats.failures import (
     FAILURES_SCHEMA,
     Failure,
@@ -30,30 +34,51 @@ from gazepack.formats.index import (
     index_to_bytes,
 )
 from gazepack.formats.info import INFO_NAME, DatasetInfo
+from gazepack.formats.mapped import MappedFiles
+from gazepack.formats.patch_source import PatchSource, cut_patches
 from gazepack.formats.record import Sample
 from gazepack.formats.shard import ShardWriter
-from gazepack.formats.storage import Storage, is_temporary, open_storage
+from gazepack.formats.storage import LocalStorage, Storage, is_temporary, open_storage
 
 __all__ = ["DatasetDirectory", "DatasetInfo", "Failure"]
 
 _INDEX = re.compile(r"index/(\d{6,9})\.parquet")
+TOKEN_BYTES = 14
+"""What a token takes in a sample at least, beside its patch."""
 _READERS = 8
 """Index files read at a time: hides the latency of an object store."""
 
 
 class DatasetDirectory:
-    """A dataset on local disk or an object store; make one with `create_or_open` or `open`."""
+    """A dataset on local disk or an object store; make one with `create_or_open` or `open`.
 
-    def __init__(self, storage: Storage, info: DatasetInfo) -> None:
+    Args:
+        storage: its files.
+        info: what it is.
+        patches_from: cuts the patches of samples that are stored without; such samples are read without
+            patches if `None`.
+    """
+
+    def __init__(
+        self, storage: Storage, info: DatasetInfo, *, patches_from: PatchSource | None = None
+    ) -> None:
         self._storage = storage
+        self._patches_from = patches_from
         self._codec = info.make_codec()
         self._container = info.make_container()
+        local = isinstance(storage, LocalStorage) and self._container.is_mapped
+        self._mapped = MappedFiles() if local else None
         self.info = info
 
     @property
     def uri(self) -> str:
         """Where it is, as the user wrote it."""
         return self._storage.uri
+
+    @property
+    def cuts_patches(self) -> bool:
+        """Whether samples that are stored without patches are read with them."""
+        return self._patches_from is not None
 
     @property
     def storage(self) -> Storage:
@@ -83,8 +108,12 @@ class DatasetDirectory:
         return found
 
     @classmethod
-    def open(cls, uri: str) -> Self:
+    def open(cls, uri: str, *, patches_from: PatchSource | None = None) -> Self:
         """Open a dataset to read it.
+
+        Args:
+            uri: where it is.
+            patches_from: cuts the patches of samples that are stored without.
 
         Raises:
             DatasetError: there is none, or its `dataset.json` is damaged.
@@ -97,7 +126,12 @@ class DatasetDirectory:
                 f"{uri} is not a gazepack dataset: it has no {INFO_NAME}",
                 remedy="check the address",
             )
-        return cls(storage, _read_info(storage))
+        return cls(storage, _read_info(storage), patches_from=patches_from)
+
+    @property
+    def sha256(self) -> str:
+        """Of dataset.json as it is now, in hexadecimal."""
+        return hashlib.sha256(self._storage.read_bytes(INFO_NAME)).hexdigest()
 
     def shard_name(self, number: int) -> str:
         """Return the name of a shard below the root.
@@ -147,6 +181,11 @@ class DatasetDirectory:
         table, facts = index_from_bytes(self._storage.read_bytes(name), place=name)
         if facts.name != self.shard_name(number):
             raise DatasetError(f"it is the index of {facts.name!r}", place=name)
+        most = pa.scalar(MAX_TOKENS)
+        if self.info.stores_patches:  # else they are compressed
+            most = pc.divide(table["size"], TOKEN_BYTES)
+        if not pc.all(pc.less_equal(table["tokens"], most), min_count=0).as_py():
+            raise DatasetError("it counts more tokens than its samples can hold", place=name)
         return table, facts
 
     def read_index(self) -> pa.Table:
@@ -211,13 +250,21 @@ class DatasetDirectory:
             writer.finish()
         # 2. its failures; those of a killed writer go
         failed = failures() if callable(failures) else failures
-        if failed:
-            self._storage.write_atomic(self.failures_name(number), failures_to_bytes(failed))
+        stored = failures_to_bytes(failed) if failed else None
+        if stored is not None:
+            self._storage.write_atomic(self.failures_name(number), stored)
         else:
             self._storage.remove(self.failures_name(number))
         # 3. the index: the commit, unless two writers began at once where the last one wins
         _read_info(self._storage).check_same(self.info, uri=self.uri)
-        facts = ShardFacts(name=name, size=writer.size, sha256=writer.sha256, failures=len(failed))
+        facts = ShardFacts(
+            name=name,
+            size=writer.size,
+            sha256=writer.sha256,
+            failures=len(failed),
+            failures_sha256=None if stored is None else hashlib.sha256(stored).hexdigest(),
+            dataset_sha256=self.sha256,
+        )
         self._storage.write_atomic(self.index_name(number), index_to_bytes(writer.rows, facts))
         return self.index(number)
 
@@ -243,9 +290,12 @@ class DatasetDirectory:
             room: gives the memory that the patches are decoded into, uint8 N x P x P x 3; new memory by
                 default.
 
+        Returns:
+            The sample; without patches where they are not stored and nobody cuts them.
+
         Raises:
-            DatasetError: the shard is missing, or the sample is damaged; names shard, sample and
-                field.
+            DatasetError: the shard is missing, the sample is damaged, or its patches cannot be cut; names
+                shard, sample and field.
         """
         name = self.shard_name(row["shard"])
         stored = self.read_stored(row)
@@ -255,7 +305,7 @@ class DatasetDirectory:
                 place=f"{name}: sample {row['key']}",
                 remedy="restore the shard from a copy, or pack it again",
             )
-        return self._container.read(
+        sample = self._container.read(
             stored,
             row=row,
             codec=self._codec,
@@ -263,6 +313,12 @@ class DatasetDirectory:
             place=name,
             room=room,
         )
+        if sample.patches_NPP3 is not None or self._patches_from is None:
+            return sample
+        place = f"{name}: sample {row['key']}"
+        out = None if room is None else room(sample.num_tokens)
+        cut = cut_patches(self._patches_from, sample, self.info, place=place, out=out)
+        return replace(sample, patches_NPP3=cut)
 
     def read_member(self, row: Mapping[str, Any], name: str) -> bytes:
         """Return one member of a sample as it is stored, by one range read, unchecked.
@@ -278,10 +334,14 @@ class DatasetDirectory:
         place = f"{self.shard_name(row['shard'])}: sample {row['key']}: {name}"
         raise DatasetError("the field is missing", place=place)
 
-    def read_stored(self, row: Mapping[str, Any]) -> bytes:
-        """Return a sample's bytes in the shard, unchecked."""
-        name = self.shard_name(row["shard"])
-        return self._storage.read_range(name, offset=row["offset"], size=row["size"])
+    def read_stored(self, row: Mapping[str, Any]) -> Stored:
+        """Return a sample's bytes in the shard, unchecked; of a shard that is mapped, the bytes themselves."""
+        name, offset, size = self.shard_name(row["shard"]), row["offset"], row["size"]
+        if self._mapped is not None and isinstance(self._storage, LocalStorage):
+            found = self._mapped.read(self._storage.path(name), offset=offset, size=size)
+            if found is not None:
+                return found
+        return self._storage.read_range(name, offset=offset, size=size)
 
     def iter_samples(self, number: int) -> Iterator[Sample]:
         """Yield the samples of one shard in their order.

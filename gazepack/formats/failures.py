@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from gazepack.errors import DatasetError
-from gazepack.formats.index import table_from_bytes, table_to_bytes
+from gazepack.formats.index import refuse_nulls, table_from_bytes, table_to_bytes
 
 FAILURES_SCHEMA = pa.schema(
     [
@@ -76,4 +76,5 @@ def failures_from_bytes(data: bytes, *, place: str) -> pa.Table:
         table = table.append_column(FAILURES_SCHEMA.field("window"), zeros)
     if not table.schema.equals(FAILURES_SCHEMA):
         raise DatasetError("the columns are not those of a failures file", place=place)
+    refuse_nulls(table, place=place)
     return table

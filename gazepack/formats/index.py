@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gazepack.errors import DatasetError, FormatVersionError
+from gazepack.formats.codecs.base import Stored
 from gazepack.formats.meta import FORMAT_VERSION, check_meta
 from gazepack.formats.record import Sample
 from gazepack.geometry import DENSE_TILE_TOKENS
@@ -43,6 +45,13 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """The columns of an index file; `docs/format.md`, section 6."""
+MOST_UNPACKED = 2**27
+"""What a Parquet file may unpack to, in bytes, beside a multiple of its own size."""
+_MOST_RATIO = 64
+_VALUE_BYTES = 4
+_COUNTS = ("window", "offset", "size", "tokens", "frames", "dense_tokens", "bytes", "source_bytes")
+_HASHES = ("failures_sha256", "dataset_sha256")
+_KEY = r"^[A-Za-z0-9_-]{1,200}$"
 SHARD_FIELD = pa.field("shard", pa.int64(), nullable=False)
 """What a reader puts in front of the columns."""
 
@@ -94,10 +103,16 @@ class ShardFacts:
     """In hexadecimal, 64 digits."""
     failures: int
     """Rows of the failures file; 0 when there is none."""
+    failures_sha256: str | None = None
+    """Of the failures file; None when there is none, or the writer did not say."""
+    dataset_sha256: str | None = None
+    """Of dataset.json when the shard was committed; None when the writer did not say."""
 
 
-def index_row(sample: Sample, *, stored: bytes, offset: int, members: Sequence[Member]) -> IndexRow:
-    """Return the row of a sample that was stored as the bytes `stored` at `offset` of its shard."""
+def index_row(
+    sample: Sample, *, stored: Stored, offset: int, members: Sequence[Member]
+) -> IndexRow:
+    """Return the row of a sample that was stored as `stored` at `offset` of its shard."""
     meta = check_meta(sample.meta)
     psnr = np.array([value for view in meta.views for value in view.psnr], dtype=np.float64)
     end = meta.source.end_seconds
@@ -129,6 +144,11 @@ def rows_to_table(rows: Sequence[IndexRow]) -> pa.Table:
 
 def index_to_bytes(rows: Sequence[IndexRow], facts: ShardFacts) -> bytes:
     """Return the index file."""
+    return table_to_index(rows_to_table(rows), facts)
+
+
+def table_to_index(table: pa.Table, facts: ShardFacts) -> bytes:
+    """Return the index file of a table of `INDEX_SCHEMA`."""
     metadata = {
         "gazepack.format_version": str(FORMAT_VERSION),
         "gazepack.shard": facts.name,
@@ -136,7 +156,18 @@ def index_to_bytes(rows: Sequence[IndexRow], facts: ShardFacts) -> bytes:
         "gazepack.shard_sha256": facts.sha256,
         "gazepack.failures": str(facts.failures),
     }
-    return table_to_bytes(rows_to_table(rows).replace_schema_metadata(metadata))
+    for name in _HASHES:
+        if (sha256 := getattr(facts, name)) is not None:
+            metadata[f"gazepack.{name}"] = sha256
+    schema = INDEX_SCHEMA.with_metadata(metadata)
+    return table_to_bytes(pa.Table.from_arrays(table.columns, schema=schema))
+
+
+def is_as_written(data: bytes, table: pa.Table, facts: ShardFacts) -> bool:
+    """Return whether an index file has the bytes that its content gives, if the library here wrote it."""
+    again = table_to_index(table, facts)
+    writers = {pq.read_metadata(pa.BufferReader(file)).created_by for file in (data, again)}
+    return data == again or len(writers) > 1
 
 
 def index_from_bytes(data: bytes, *, place: str) -> tuple[pa.Table, ShardFacts]:
@@ -150,7 +181,45 @@ def index_from_bytes(data: bytes, *, place: str) -> tuple[pa.Table, ShardFacts]:
     facts = _facts(table.schema.metadata or {}, place=place)
     if not table.schema.equals(INDEX_SCHEMA):
         raise DatasetError("the columns are not those of a version 1 index", place=place)
+    _check_rows(table, place=place)
     return table, facts
+
+
+def _check_rows(table: pa.Table, *, place: str) -> None:
+    """Refuse rows that no writer makes, before anything is planned or allocated by them.
+
+    Raises:
+        DatasetError: a null where none may be, a negative number, a key that is none, or tokens that are not
+            the sum over the frames.
+    """
+    refuse_nulls(table, place=place)
+    for name in _COUNTS:
+        if table.num_rows and pc.min(table[name]).as_py() < 0:
+            raise DatasetError(f"column {name} has a negative number", place=place)
+    if not pc.all(pc.match_substring_regex(table["key"], _KEY), min_count=0).as_py():
+        raise DatasetError("a key has other characters than A-Z a-z 0-9 _ -", place=place)
+    per_frame = table["tokens_per_frame"].combine_chunks()
+    sums = np.concatenate([[0], np.cumsum(per_frame.values.to_numpy(), dtype=np.int64)])
+    bounds = per_frame.offsets.to_numpy()
+    if not np.array_equal(np.diff(sums[bounds]), table["tokens"].to_numpy()):
+        raise DatasetError("tokens are not the sum of tokens_per_frame", place=place)
+
+
+def refuse_nulls(table: pa.Table, *, place: str) -> None:
+    """Refuse a null in a column that has none, or inside of any list.
+
+    Raises:
+        DatasetError: names the column.
+    """
+    for field, column in zip(table.schema, table.columns, strict=True):
+        missing = 0 if field.nullable else column.null_count
+        for chunk in column.chunks if pa.types.is_list(field.type) else ():
+            inner = chunk.flatten()
+            missing += inner.null_count
+            if pa.types.is_struct(inner.type):
+                missing += sum(part.null_count for part in inner.flatten())
+        if missing:
+            raise DatasetError(f"column {field.name} lacks {missing} values", place=place)
 
 
 def _facts(metadata: Mapping[bytes, bytes], *, place: str) -> ShardFacts:
@@ -170,15 +239,17 @@ def _facts(metadata: Mapping[bytes, bytes], *, place: str) -> ShardFacts:
             size=int(text("shard_size")),
             sha256=text("shard_sha256"),
             failures=int(text("failures")),
+            **{name: text(name) for name in _HASHES if f"gazepack.{name}".encode() in metadata},
         )
     except (KeyError, ValueError) as error:
         raise DatasetError(f"the file metadata are damaged ({error})", place=place) from error
-    if not _SHA256.fullmatch(facts.sha256):
-        raise DatasetError(
-            f"the SHA-256 of the shard is {facts.sha256[:80]!r}, not 64 hexadecimal digits",
-            place=place,
-            remedy="restore the index from a copy, or pack the shard again",
-        )
+    for sha256 in (facts.sha256, facts.failures_sha256, facts.dataset_sha256):
+        if sha256 is not None and not _SHA256.fullmatch(sha256):
+            raise DatasetError(
+                f"the SHA-256 is {sha256[:80]!r}, not 64 hexadecimal digits",
+                place=place,
+                remedy="restore the index from a copy, or pack the shard again",
+            )
     return facts
 
 
@@ -189,14 +260,33 @@ def table_to_bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
+def _check_unpacked(metadata: pq.FileMetaData, num_bytes: int, *, place: str) -> None:
+    """Refuse a file that states more rows, values or bytes than an honest one of its size.
+
+    Every row has a name of its own and so takes a byte at least; lists of equal numbers may be long.
+    """
+    unpacked = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        values = sum(group.column(at).num_values for at in range(group.num_columns))
+        unpacked += group.total_byte_size + _VALUE_BYTES * values
+    if metadata.num_rows > num_bytes or unpacked > MOST_UNPACKED + _MOST_RATIO * num_bytes:
+        raise DatasetError(
+            f"{num_bytes} bytes state {metadata.num_rows} rows and {unpacked} bytes unpacked",
+            place=place,
+        )
+
+
 def table_from_bytes(data: bytes, *, place: str) -> pa.Table:
     """Return the table of a Parquet file.
 
     Raises:
-        DatasetError: it is not one, or its checksums or text are damaged.
+        DatasetError: it is not one, states that it unpacks to far more than it is, or its checksums or text are
+            damaged.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            _check_unpacked(file.metadata, len(data), place=place)
+            table = file.read(use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(

@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gazepack import __version__
 from gazepack.errors import DatasetError, FormatVersionError, ProvenanceError
-from gazepack.formats.codecs import Codec, codec_from_settings
+from gazepack.formats.codecs import AnyCodec, PlacesCodec, codec_from_settings
 from gazepack.formats.containers import CONTAINERS
 from gazepack.formats.meta import FORMAT_VERSION, canonical_json, describe, parse_json
 from gazepack.formats.shard import Container
 from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES, check_patch_size
 
 INFO_NAME = "dataset.json"
+MOST_DEPTH = 64
+"""How deep the provenance may nest."""
 _NOT_COMPARED = frozenset({"writer"})
 
 
@@ -40,7 +42,7 @@ class DatasetInfo(BaseModel):
     container: Literal["webdataset", "arrow"] = "webdataset"
     """What the shards are."""
     codec: dict[str, Any]
-    """`Codec.settings()`."""
+    """`settings()` of what encodes the patches, or their places where they are not stored."""
     patch_size: int
     """Side of every patch, in pixels."""
     clip_frames: int = Field(default=CLIP_FRAMES, ge=1)
@@ -72,15 +74,22 @@ class DatasetInfo(BaseModel):
     @classmethod
     def _plain_json(cls, value: dict[str, Any]) -> dict[str, Any]:
         plain: dict[str, Any] = json.loads(canonical_json(value))
+        if _depth(plain) > MOST_DEPTH:
+            raise ValueError(f"it nests deeper than {MOST_DEPTH} levels")
         return plain
 
     def make_container(self) -> Container:
         """Return the container of the shards."""
         return CONTAINERS[self.container]
 
-    def make_codec(self) -> Codec:
-        """Return the codec of the patches."""
+    def make_codec(self) -> AnyCodec:
+        """Return what encodes the patches, or their places."""
         return codec_from_settings(self.codec)
+
+    @property
+    def stores_patches(self) -> bool:
+        """Whether patches are stored; else they must be cut from the videos."""
+        return self.codec != PlacesCodec().settings()
 
     def to_json(self) -> bytes:
         """Return the bytes of `dataset.json`."""
@@ -137,6 +146,19 @@ class DatasetInfo(BaseModel):
                 f"{uri} holds a dataset of other settings: {'; '.join(differences)}",
                 remedy="use its settings, or choose another place",
             )
+
+
+def _depth(value: Any) -> int:
+    """Return how deep a JSON value nests; a number is 0."""
+    depth, level = 0, [value]
+    while level := [
+        inner
+        for outer in level
+        if isinstance(outer, dict | list)
+        for inner in (outer.values() if isinstance(outer, dict) else outer)
+    ]:
+        depth += 1
+    return depth
 
 
 def _differing(mine: Any, asked: Any, name: str) -> Iterator[tuple[str, str, str]]:

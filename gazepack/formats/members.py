@@ -13,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gazepack.errors import DatasetError, UsageError
-from gazepack.formats.codecs.base import Codec, Room, Stored
-from gazepack.formats.meta import canonical_json, parse_json
+from gazepack.formats.codecs import AnyCodec, PlacesCodec
+from gazepack.formats.codecs.base import Room, Stored
+from gazepack.formats.codecs.places import Placed, pixels_crc32
+from gazepack.formats.meta import canonical_json, check_meta, parse_json
 from gazepack.formats.record import TOKEN_FIELDS, Sample
 
 META = "json"
 TOKENS = "tokens.npy"
 LOSS = "loss.npy"
+PLACES = "places.zst"
 
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _NPY_HEADER_BYTES = 128
@@ -31,36 +34,51 @@ _NPY_HEADER = re.compile(
 )
 
 
-def patches_field(codec: Codec) -> str:
-    """Return the name of the member that holds the patches."""
-    return f"patches.{codec.extension}"
+def coded_field(codec: AnyCodec) -> str:
+    """Return the name of the member that the codec makes."""
+    return PLACES if isinstance(codec, PlacesCodec) else f"patches.{codec.extension}"
 
 
-def encode_members(sample: Sample, codec: Codec) -> dict[str, bytes]:
+def encode_members(sample: Sample, codec: AnyCodec) -> dict[str, bytes]:
     """Return the fields of a sample as bytes, in the order in which they are stored.
 
     Raises:
-        UsageError: the metadata are not JSON.
+        UsageError: the metadata are not JSON, or patches are to be stored that the sample does not have.
     """
-    own = {
-        META: canonical_json(sample.meta),
-        TOKENS: to_npy(sample.tokens_N6),
-        LOSS: to_npy(sample.loss_N),
-        patches_field(codec): encoded_patches(sample, codec),
-    }
+    own = {META: canonical_json(sample.meta)}
+    if not isinstance(codec, PlacesCodec):
+        own |= {TOKENS: to_npy(sample.tokens_N6), LOSS: to_npy(sample.loss_N)}
+    own[coded_field(codec)] = encoded(sample, codec)
     return own | dict(sorted(sample.fields.items()))
 
 
-def encoded_patches(sample: Sample, codec: Codec) -> bytes:
-    """Return the patches' member: as it was carried over, or encoded now."""
-    return codec.encode(sample.patches_NPP3) if sample.encoded is None else sample.encoded
+def encoded(sample: Sample, codec: AnyCodec) -> bytes:
+    """Return the member that the codec makes: as it was carried over, or encoded now.
+
+    Raises:
+        UsageError: the codec stores patches, and the sample has none.
+    """
+    if sample.encoded is not None:
+        return sample.encoded
+    patches_NPP3 = sample.patches_NPP3
+    if isinstance(codec, PlacesCodec):
+        crc32 = sample.pixels_crc32 if patches_NPP3 is None else pixels_crc32(patches_NPP3)
+        assert crc32 is not None  # checked by Sample
+        placed = Placed(tokens_N6=sample.tokens_N6, loss_N=sample.loss_N, pixels_crc32=crc32)
+        return codec.encode(placed, views=check_meta(sample.meta).views)
+    if patches_NPP3 is None:
+        raise UsageError(
+            f"sample {sample.key} comes without patches, only with their places",
+            remedy="name the videos, to cut them",
+        )
+    return codec.encode(patches_NPP3)
 
 
 def decode_members(
     members: Mapping[str, Stored],
     *,
     key: str,
-    codec: Codec,
+    codec: AnyCodec,
     patch_size: int,
     place: str,
     is_npy: bool = True,
@@ -71,7 +89,7 @@ def decode_members(
     Args:
         members: content by field name.
         key: the sample's key.
-        codec: what encoded the patches.
+        codec: what encoded the patches, or their places.
         patch_size: side of every patch, in pixels.
         place: where the members come from, for messages.
         is_npy: whether arrays are `.npy` files; else they are values alone.
@@ -87,30 +105,44 @@ def decode_members(
             raise DatasetError("the field is missing", place=f"{place}: {name}")
         return members[name]
 
-    read = from_npy if is_npy else from_values
-    meta: Any = _at(f"{place}: {META}", parse_json, field(META))
-    tokens_N6 = _at(f"{place}: {TOKENS}", read, field(TOKENS), dtype="<u2", width=len(TOKEN_FIELDS))
-    loss_N = _at(f"{place}: {LOSS}", read, field(LOSS), dtype="<f2", width=None)
-    patches_NPP3 = _at(
-        f"{place}: {patches_field(codec)}",
-        codec.decode,
-        field(patches_field(codec)),
-        num_patches=len(tokens_N6),
-        patch_size=patch_size,
-        out=None if room is None else _at(place, room, len(tokens_N6)),
-    )
-    own = {META, TOKENS, LOSS, patches_field(codec)}
+    def at(name: str, read: Any, **settings: Any) -> Any:
+        return _at(f"{place}: {name}", read, field(name), **settings)
+
+    meta: Any = at(META, parse_json)
+    coded = coded_field(codec)
+    own = {META, TOKENS, LOSS, coded}
+    if isinstance(codec, PlacesCodec):
+        own = {META, coded}
+        parts = at(coded, _placed, codec=codec, meta=meta, patch_size=patch_size)
+    else:
+        read = from_npy if is_npy else from_values
+        tokens_N6 = at(TOKENS, read, dtype="<u2", width=len(TOKEN_FIELDS))
+        parts = {"tokens_N6": tokens_N6, "loss_N": at(LOSS, read, dtype="<f2", width=None)}
+        size = {"num_patches": len(tokens_N6), "patch_size": patch_size}
+        out = None if room is None else _at(place, room, len(tokens_N6))
+        parts["patches_NPP3"] = at(coded, codec.decode, **size, out=out)
+    fields = {name: bytes(data) for name, data in members.items() if name not in own}
     try:
-        return Sample(
-            key=key,
-            tokens_N6=tokens_N6,
-            loss_N=loss_N,
-            patches_NPP3=patches_NPP3,
-            meta=meta,
-            fields={name: bytes(data) for name, data in members.items() if name not in own},
-        )
+        return Sample(key=key, meta=meta, fields=fields, **parts)
     except UsageError as error:
         raise DatasetError(error.problem, place=place) from error
+
+
+def _placed(data: Stored, *, codec: PlacesCodec, meta: Any, patch_size: int) -> dict[str, Any]:
+    """Return the parts of a sample whose patches are not stored."""
+    try:
+        views = check_meta(meta).views
+    except UsageError as error:
+        raise DatasetError(error.problem) from error
+    if {view.patch_size for view in views} != {patch_size}:
+        raise DatasetError(f"the metadata have patches of other sizes than {patch_size} px")
+    placed = codec.decode(data, views=views)
+    return {
+        "tokens_N6": placed.tokens_N6,
+        "loss_N": placed.loss_N,
+        "patches_NPP3": None,
+        "pixels_crc32": placed.pixels_crc32,
+    }
 
 
 def _at(place: str, read: Any, given: Any, **settings: Any) -> Any:

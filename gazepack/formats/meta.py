@@ -17,6 +17,10 @@ FORMAT_VERSION = 1
 """The version of the dataset directory that this code reads and writes."""
 MAX_PSNR = 100.0
 """What is stored for a frame that was painted without error, in dB."""
+MAX_SIDE = 4681
+"""The most tiles down or across: 14 patches each, whose rows and columns are numbers of 16 bits."""
+MAX_TILES = 2**16
+"""The most tiles of a view."""
 
 
 class _Model(BaseModel):
@@ -26,7 +30,7 @@ class _Model(BaseModel):
 class SourceMeta(_Model):
     """The video that a sample was cut from, and which part."""
 
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, lt=2**63)
     """Size of the file."""
     codec: str
     """Name of its video codec."""
@@ -53,9 +57,9 @@ class ViewMeta(_Model):
 
     name: str
     """`tiles` or `thumbnail`."""
-    rows: int = Field(ge=1)
+    rows: int = Field(ge=1, le=MAX_SIDE)
     """Tiles down the frame."""
-    cols: int = Field(ge=1)
+    cols: int = Field(ge=1, le=MAX_SIDE)
     """Tiles across the frame."""
     patch_size: int = Field(ge=4, le=64)
     """Side of every patch, in pixels."""
@@ -75,6 +79,8 @@ class ViewMeta(_Model):
             raise ValueError(f"view {self.name!r} has lists of unequal length: {lengths}")
         if self.tokens and not 0 <= min(self.tokens) <= max(self.tokens) <= 65535:
             raise ValueError(f"view {self.name!r} has a frame of {max(self.tokens)} tokens")
+        if self.rows * self.cols > MAX_TILES:
+            raise ValueError(f"view {self.name!r} has {self.rows * self.cols} tiles")
         if self.psnr and max(self.psnr) > MAX_PSNR:
             raise ValueError(f"view {self.name!r} has a PSNR above {MAX_PSNR} dB")
         return self

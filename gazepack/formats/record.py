@@ -24,6 +24,9 @@ from gazepack.geometry import SCALE_SIDES
 TOKEN_FIELDS = ("view", "frame", "scale", "row", "col", "rank")
 """The columns of `tokens_N6`."""
 
+OWN_FIELDS = frozenset(("json", "tokens.npy", "loss.npy", "places.zst"))
+"""Names of our members, beside those that begin with `patches.`."""
+
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _FIELD = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)*")
 _MAX_FIELD = 60
@@ -43,12 +46,14 @@ class Sample:
     """uint16 N x 6, columns `TOKEN_FIELDS`, sorted by view and frame, in a frame as they were chosen."""
     loss_N: npt.NDArray[np.float16]
     """float16 N: the selector's loss before the token was added; NaN where unknown."""
-    patches_NPP3: npt.NDArray[np.uint8]
-    """uint8 N x P x P x 3, RGB, in the order of the tokens."""
+    patches_NPP3: npt.NDArray[np.uint8] | None
+    """uint8 N x P x P x 3, RGB, in the order of the tokens; None where only their places are known."""
     meta: dict[str, Any]
     """JSON-able; `SampleMeta` says what it must hold."""
     fields: dict[str, bytes] = field(default_factory=dict)
     """The user's own members, such as `{"txt": b"a caption"}`."""
+    pixels_crc32: int | None = None
+    """Of the patches, by `codecs.places.pixels_crc32`; to be met by whoever cuts them, where they are None."""
     encoded: bytes | None = None
     """The patches as the dataset's codec already encoded them, for a copy that must not encode them twice."""
 
@@ -71,10 +76,14 @@ class Sample:
         check_tokens(self.tokens_N6, meta.views)
 
     def _check_patches(self, num_tokens: int, meta: SampleMeta) -> None:
-        try:
-            num_patches, patch_size = check_patches(self.patches_NPP3)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        num_patches, patch_size = num_tokens, meta.views[0].patch_size
+        if self.patches_NPP3 is not None:
+            try:
+                num_patches, patch_size = check_patches(self.patches_NPP3)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+        elif self.pixels_crc32 is None:
+            raise UsageError("a sample without patches needs their CRC-32")
         if num_patches != num_tokens:
             raise UsageError(f"{num_patches} patches for {num_tokens} tokens")
         for view in meta.views:
@@ -91,7 +100,7 @@ class Sample:
     @property
     def patch_size(self) -> int:
         """Side of every patch, in pixels (P)."""
-        return int(self.patches_NPP3.shape[1])
+        return int(self.meta["views"][0]["patch_size"])
 
 
 def check_key(key: str) -> None:
@@ -115,7 +124,7 @@ def check_field(name: str) -> None:
             f"field {name[:70]!r} is not 1 to {_MAX_FIELD} of the characters a-z 0-9 _ in parts "
             "joined by dots"
         )
-    if name in ("json", "tokens.npy", "loss.npy") or name.split(".")[0] == "patches":
+    if name in OWN_FIELDS or name.split(".")[0] == "patches":
         raise UsageError(f"field {name!r} is one of gazepack's own names", remedy="rename it")
 
 

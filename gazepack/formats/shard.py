@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from gazepack.errors import DatasetError
-from gazepack.formats.codecs.base import Codec, Room
+from gazepack.formats.codecs import AnyCodec
+from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.index import IndexRow, Member, index_row
 from gazepack.formats.record import Sample
 from gazepack.formats.storage import Staged, Storage
@@ -43,17 +44,19 @@ class Container(Protocol):
     """The name users write."""
     extension: ClassVar[str]
     """Of a shard's file."""
+    is_mapped: ClassVar[bool]
+    """Whether files of this machine are read as memory."""
 
-    def encoder(self, codec: Codec) -> Encoder:
+    def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one shard."""
         ...
 
     def read(
         self,
-        stored: bytes,
+        stored: Stored,
         *,
         row: Row,
-        codec: Codec,
+        codec: AnyCodec,
         patch_size: int,
         place: str,
         room: Room | None = None,
@@ -63,7 +66,7 @@ class Container(Protocol):
         Args:
             stored: the bytes `row["offset"]` to `row["offset"] + row["size"]` of the shard.
             row: key, offset and members are used.
-            codec: what encoded the patches.
+            codec: what encoded the patches, or their places.
             patch_size: side of every patch, in pixels.
             place: the shard, for messages.
             room: gives the memory that the patches are decoded into; new memory by default.
@@ -73,7 +76,7 @@ class Container(Protocol):
         """
         ...
 
-    def head(self, storage: Storage, name: str) -> bytes:
+    def head(self, storage: Storage, name: str, *, codec: AnyCodec) -> bytes:
         """Return what stands before the first sample of a shard.
 
         Raises:
@@ -81,7 +84,7 @@ class Container(Protocol):
         """
         ...
 
-    def check_sample(self, stored: bytes, *, row: Row, codec: Codec) -> Iterator[str]:
+    def check_sample(self, stored: Stored, *, row: Row, codec: AnyCodec) -> Iterator[str]:
         """Yield how a sample differs from what the index lists, to a reader that has no index."""
         ...
 
@@ -138,7 +141,7 @@ class ShardWriter:
         self._size += len(data)
 
 
-def cut_members(stored: bytes, *, row: Row, place: str) -> dict[str, memoryview]:
+def cut_members(stored: Stored, *, row: Row, place: str) -> dict[str, memoryview]:
     """Return the content of a sample's members by name, as the index places them; nothing is copied.
 
     Raises:

@@ -176,6 +176,10 @@ class LocalStorage:
     def _path(self, name: str) -> Path:
         return self._root / check_name(name)
 
+    def path(self, name: str) -> str:
+        """Return where a file lies."""
+        return f"{self._root}/{check_name(name)}"
+
     def read_bytes(self, name: str) -> bytes:
         """Return a whole file."""
         with _reading(self.uri, name):
@@ -184,7 +188,7 @@ class LocalStorage:
     def read_range(self, name: str, *, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes from `offset` on; checked before it is allocated."""
         with _reading(self.uri, name):
-            file = os.open(f"{self._root}/{check_name(name)}", os.O_RDONLY)
+            file = os.open(self.path(name), os.O_RDONLY)
             try:
                 length = os.fstat(file).st_size
                 if offset < 0 or size < 0 or offset + size > length:

@@ -14,8 +14,8 @@ def summarise(directory: DatasetDirectory) -> dict[str, Any]:
 
     Returns:
         JSON: format_version, samples, videos, failed, frames, tokens, dense_tokens, reduction (dense over
-        gazed tokens; None without tokens), bytes, source_bytes (of packed videos), shards, selector,
-        model_sha256, min_psnr (dB, the worst frame; None without frames).
+        gazed tokens; None without tokens), store (patches or places), bytes, source_bytes (of packed videos),
+        shards, selector, model_sha256, min_psnr (dB, the worst frame; None without frames).
 
     Raises:
         DatasetError: an index is damaged.
@@ -33,6 +33,7 @@ def summarise(directory: DatasetDirectory) -> dict[str, Any]:
         "tokens": tokens,
         "dense_tokens": dense,
         "reduction": dense / tokens if tokens else None,
+        "store": "patches" if info.stores_patches else "places",
         "bytes": _sum(index, "bytes"),
         "source_bytes": _sum(videos, "source_bytes_max"),
         "shards": len(directory.committed()),

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazepack.errors import DatasetError, ProvenanceError, UsageError
-from gazepack.formats.codecs import codec_from_settings
+from gazepack.formats.codecs import AnyCodec, PlacesCodec, codec_from_settings
+from gazepack.formats.codecs.places import pixels_crc32
 from gazepack.formats.dataset import DatasetDirectory
 from gazepack.formats.failures import Failure
 from gazepack.formats.index import INDEX_SCHEMA, SHARD_FIELD
 from gazepack.formats.info import DatasetInfo
-from gazepack.formats.members import patches_field
+from gazepack.formats.members import coded_field
 from gazepack.formats.record import Sample
 from gazepack.formats.shard import Row
 from gazepack.formats.verify import Problem, verify_shard
@@ -39,7 +40,7 @@ class TransferSettings:
     container: str | None = None
     """`webdataset` or `arrow`."""
     codec: dict[str, Any] | None = None
-    """As `Codec.settings()`."""
+    """Its `settings()`; those of `PlacesCodec` store no patches."""
     samples_per_shard: int | None = None
     """The most samples of a shard; if `None`, every shard of the sources becomes one."""
     drops_damaged: bool = False
@@ -66,7 +67,8 @@ class Transfer:
         part: which videos are taken; all if `None`.
 
     Raises:
-        UsageError: a lossy codec that is not the sources' own, or a key that two sources have.
+        UsageError: a lossy codec that is not the sources' own, places of patches that a lossy codec changed,
+            patches of which only the places are stored and that nobody cuts, or a key that two sources have.
         ProvenanceError: the sources were made with different settings, or the target is another dataset.
         DatasetError: a source's index is damaged.
         StorageError: a place cannot be read or written.
@@ -90,11 +92,7 @@ class Transfer:
         first = self.sources[0].info
         codec = codec_from_settings(settings.codec or first.codec)
         self._carried = codec.settings() == first.codec
-        if not self._carried and not codec.lossless:
-            raise UsageError(
-                f"codec {codec.settings()} changes pixels, and with them the errors that are stored",
-                remedy="pack the videos again with it, or convert to one that loses nothing",
-            )
+        _check_pixels(self.sources, codec, carried=self._carried)
         provenance = {key: value for key, value in first.provenance.items() if key != NOTE}
         note: dict[str, Any] = {
             "sha256": _fingerprint(index),
@@ -142,6 +140,8 @@ class Transfer:
                 self.dropped.append(Problem(place=error.place, problem=error.problem))
                 failures.append(_failure(row, error))
                 continue
+            if not self.target.info.stores_patches:
+                sample = without_patches(sample)
             digests.append(_digest(sample))
             yield sample
 
@@ -151,7 +151,7 @@ class Transfer:
         sample = source.read_sample(row)
         if not self._carried:
             return sample
-        name = patches_field(source.info.make_codec())
+        name = coded_field(source.info.make_codec())
         return replace(sample, encoded=source.read_member(row, name))
 
     def _rows(self, number: int) -> Iterator[Row]:
@@ -231,6 +231,36 @@ def _check_same(sources: Sequence[DatasetDirectory]) -> None:
             )
 
 
+def _check_pixels(sources: Sequence[DatasetDirectory], codec: AnyCodec, *, carried: bool) -> None:
+    """Refuse a codec under which the stored errors would not be those of the patches that a reader gets."""
+    if carried:
+        return
+    if not codec.lossless:
+        raise UsageError(
+            f"codec {codec.settings()} changes pixels, and with them the errors that are stored",
+            remedy="pack the videos again with it, or convert to one that loses nothing",
+        )
+    before = sources[0].info.make_codec()
+    if isinstance(codec, PlacesCodec) and not before.lossless:
+        raise UsageError(
+            f"{sources[0].uri} holds patches of codec {before.settings()}, which are not those of the videos",
+            remedy="pack the videos again with --store places",
+        )
+    if isinstance(before, PlacesCodec) and not all(source.cuts_patches for source in sources):
+        raise UsageError(
+            f"{sources[0].uri} stores places alone",
+            remedy="name the videos with --source, to cut patches",
+        )
+
+
+def without_patches(sample: Sample) -> Sample:
+    """Return a sample whose patches are known by their checksum alone."""
+    patches_NPP3 = sample.patches_NPP3
+    if patches_NPP3 is None:
+        return sample
+    return replace(sample, patches_NPP3=None, pixels_crc32=pixels_crc32(patches_NPP3))
+
+
 def _without_note(info: DatasetInfo) -> DatasetInfo:
     provenance = {key: value for key, value in info.provenance.items() if key != NOTE}
     return info.model_copy(update={"provenance": provenance})
@@ -282,10 +312,13 @@ def _cut(
 
 
 def _digest(sample: Sample) -> str:
-    """Return a hash of everything in a sample."""
+    """Return a hash of everything in a sample, with the checksum of patches that it does not have."""
     sha256 = hashlib.sha256(repr((sample.meta, sorted(sample.fields.items()))).encode())
     for array in (sample.tokens_N6, sample.loss_N, sample.patches_NPP3):
-        sha256.update(np.ascontiguousarray(array).tobytes())
+        if array is None:
+            sha256.update(f"{sample.pixels_crc32:08x}".encode())
+        else:
+            sha256.update(np.ascontiguousarray(array).tobytes())
     return sha256.hexdigest()
 
 

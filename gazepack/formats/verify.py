@@ -11,10 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from gazepack.errors import DatasetError
+from gazepack.formats.codecs.base import Stored
 from gazepack.formats.dataset import DatasetDirectory
 from gazepack.formats.failures import failures_from_bytes
-from gazepack.formats.index import Member, ShardFacts, index_row, rows_to_table
+from gazepack.formats.index import Member, ShardFacts, index_row, is_as_written, rows_to_table
+from gazepack.formats.info import INFO_NAME
 from gazepack.formats.record import Sample
 
 
@@ -44,13 +48,14 @@ def verify_shard(directory: DatasetDirectory, number: int) -> list[Problem]:
     """
     name = directory.shard_name(number)
     try:
-        rows = directory.index(number).to_pylist()
-        facts = directory.shard_facts(number)
+        table = directory.index(number)
+        rows, facts = table.to_pylist(), directory.shard_facts(number)
         size = directory.storage.size(name)
-        head = directory.info.make_container().head(directory.storage, name)
+        container, codec = directory.info.make_container(), directory.info.make_codec()
+        head = container.head(directory.storage, name, codec=codec)
     except DatasetError as error:
         return [_from_error(error, directory.index_name(number))]
-    problems: list[Problem] = []
+    problems = list(_index(directory, number, table.drop_columns("shard"), facts))
     sha256 = hashlib.sha256(head)
     position = len(head)
     for row in rows:
@@ -73,6 +78,17 @@ def verify_shard(directory: DatasetDirectory, number: int) -> list[Problem]:
         if count > 1:
             problems.append(Problem(place=f"{name}: sample {key}", problem=f"{count} of this key"))
     return problems + list(_failures(directory, number, facts))
+
+
+def _index(
+    directory: DatasetDirectory, number: int, table: pa.Table, facts: ShardFacts
+) -> Iterator[Problem]:
+    """Check that the index is to the bit what its rows give, and dataset.json what it was at the commit."""
+    name = directory.index_name(number)
+    if not is_as_written(directory.storage.read_bytes(name), table, facts):
+        yield Problem(place=name, problem="its bytes are not those that its rows give")
+    if facts.dataset_sha256 not in (None, directory.sha256):
+        yield Problem(place=INFO_NAME, problem=f"its SHA-256 is not {facts.dataset_sha256}")
 
 
 def _from_error(error: DatasetError, place: str) -> Problem:
@@ -108,7 +124,7 @@ def _end(
         yield Problem(place=name, problem=f"its SHA-256 is not {facts.sha256}")
 
 
-def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: bytes) -> list[Problem]:
+def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: Stored) -> list[Problem]:
     """Return what is wrong with one sample."""
     name = directory.shard_name(row["shard"])
     place = f"{name}: sample {row['key']}"
@@ -133,7 +149,7 @@ def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: bytes) 
     return problems + list(_row(row, sample, stored, place))
 
 
-def _row(row: Mapping[str, Any], sample: Sample, stored: bytes, place: str) -> Iterator[Problem]:
+def _row(row: Mapping[str, Any], sample: Sample, stored: Stored, place: str) -> Iterator[Problem]:
     """Compare the index row with the one the sample gives."""
     members = [Member(**member) for member in row["members"]]
     rows = [index_row(sample, stored=stored, offset=row["offset"], members=members)]
@@ -150,10 +166,13 @@ def _failures(directory: DatasetDirectory, number: int, facts: ShardFacts) -> It
     if not facts.failures and not directory.storage.exists(name):
         return
     try:
-        table = failures_from_bytes(directory.storage.read_bytes(name), place=name)
+        data = directory.storage.read_bytes(name)
+        table = failures_from_bytes(data, place=name)
     except DatasetError as error:
         yield _from_error(error, name)
         return
+    if facts.failures_sha256 not in (None, hashlib.sha256(data).hexdigest()):
+        yield Problem(place=name, problem=f"its SHA-256 is not {facts.failures_sha256}")
     if table.num_rows != facts.failures:
         problem = f"{table.num_rows} failures, the index says {facts.failures}"
         yield Problem(place=name, problem=problem)

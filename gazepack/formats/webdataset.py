@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from gazepack.errors import DatasetError
-from gazepack.formats.codecs.base import Codec, Room
+from gazepack.formats.codecs import AnyCodec
+from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.index import Member
 from gazepack.formats.members import decode_members, encode_members
 from gazepack.formats.record import Sample
@@ -27,7 +28,7 @@ END = bytes(2 * BLOCK)
 class TarEncoder:
     """Writes one tar."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: AnyCodec) -> None:
         self._codec = codec
 
     def begin(self) -> bytes:
@@ -48,17 +49,18 @@ class WebDatasetContainer:
 
     name: ClassVar[str] = "webdataset"
     extension: ClassVar[str] = "tar"
+    is_mapped: ClassVar[bool] = False
 
-    def encoder(self, codec: Codec) -> Encoder:
+    def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one tar."""
         return TarEncoder(codec)
 
     def read(
         self,
-        stored: bytes,
+        stored: Stored,
         *,
         row: Row,
-        codec: Codec,
+        codec: AnyCodec,
         patch_size: int,
         place: str,
         room: Room | None = None,
@@ -69,11 +71,11 @@ class WebDatasetContainer:
             contents, key=row["key"], codec=codec, patch_size=patch_size, place=place, room=room
         )
 
-    def head(self, storage: Storage, name: str) -> bytes:  # noqa: ARG002 (a tar has none)
-        """Return nothing."""
+    def head(self, storage: Storage, name: str, *, codec: AnyCodec) -> bytes:  # noqa: ARG002
+        """Return nothing: a tar has no head."""
         return b""
 
-    def check_sample(self, stored: bytes, *, row: Row, codec: Codec) -> Iterator[str]:  # noqa: ARG002
+    def check_sample(self, stored: Stored, *, row: Row, codec: AnyCodec) -> Iterator[str]:  # noqa: ARG002
         """Yield a problem if a tar reader finds other members than the index lists."""
         listed = [(f"{row['key']}.{m['name']}", m["offset"], m["size"]) for m in row["members"]]
         if tar_members(stored, offset=row["offset"]) != listed:
@@ -89,7 +91,7 @@ class WebDatasetContainer:
         return len(END)
 
 
-def sample_to_bytes(sample: Sample, codec: Codec, *, offset: int) -> tuple[bytes, list[Member]]:
+def sample_to_bytes(sample: Sample, codec: AnyCodec, *, offset: int) -> tuple[bytes, list[Member]]:
     """Return a sample's stretch of the tar, and where its members lie if it starts at `offset`."""
     parts: list[bytes] = []
     members: list[Member] = []
@@ -111,14 +113,14 @@ def _header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
 
 
-def tar_members(stored: bytes, *, offset: int) -> list[tuple[str, int, int]]:
+def tar_members(stored: Stored, *, offset: int) -> list[tuple[str, int, int]]:
     """Return (full name, offset in the shard, size) of the members a tar reader finds.
 
     Raises:
         DatasetError: it is not a run of regular tar members.
     """
     try:
-        with tarfile.open(fileobj=io.BytesIO(stored + END), mode="r:") as tar:
+        with tarfile.open(fileobj=io.BytesIO(b"".join((stored, END))), mode="r:") as tar:
             found = tar.getmembers()
     except (tarfile.TarError, ValueError, EOFError, OSError) as error:
         raise DatasetError(f"the tar headers are damaged ({error})") from error

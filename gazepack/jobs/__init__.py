@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gazepack.jobs.replay import compare_with_source, refitted, repainted, verify_totals
     from gazepack.jobs.runlog import RunLog, write_log
     from gazepack.jobs.settings import PackSettings
+    from gazepack.jobs.source_patches import SourcePatches
     from gazepack.jobs.sources import Segment, list_sources
     from gazepack.jobs.unit import Report, Resources, VideoDone, pack_unit
 
@@ -32,6 +33,7 @@ _HOMES = {
     "Run": "ledger",
     "RunLog": "runlog",
     "Segment": "sources",
+    "SourcePatches": "source_patches",
     "Tally": "metrics",
     "Unit": "plan",
     "VideoDone": "unit",
@@ -61,6 +63,7 @@ __all__ = [
     "Run",
     "RunLog",
     "Segment",
+    "SourcePatches",
     "Tally",
     "Unit",
     "VideoDone",

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gazepack.errors import SourceError, VideoError
-from gazepack.formats import Codec, DatasetDirectory, codec_from_settings
+from gazepack.formats import AnyCodec, DatasetDirectory, PlacesCodec
 from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.clips import Clip, SegmentEnd
@@ -29,7 +29,7 @@ from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.plan import Unit
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
-from gazepack.jobs.unit import Resources, VideoDone, clip_batch, pack_unit, round_trip
+from gazepack.jobs.unit import Resources, VideoDone, as_read, clip_batch, pack_unit
 from gazepack.patches import cut, pyramid, split_tiles
 from gazepack.selectors import ClipBatch, Gazing, Selection, Selector, choose
 from gazepack.video import decode, fit, probe
@@ -107,7 +107,7 @@ def bench_pack(
     Raises:
         SourceError: none of the segments can be decoded.
     """
-    codec = codec_from_settings(settings.codec.options())
+    codec = settings.make_codec()
     with Decoders(settings, resources.decoders) as decoders:
         decoders.warm_up()
         clips, decoded = _decode(segments, decoders)
@@ -121,7 +121,7 @@ def bench_pack(
             *_gaze(selector, batches),
             Stage(name="choose", what=_who(selector, settings), frames=kept, seconds=chosen),
             _cut(batches),
-            _encode(selections, codec, settings, frames=kept),
+            *_encode(selections, codec, frames=kept),
             *_pack(segments, decoders, settings, selector, codec, resources),
         ]
     return PackBench(
@@ -208,14 +208,14 @@ def _batches(clips: Sequence[Clip], keys: Sequence[str], resources: Resources) -
 
 
 def _choose(
-    selector: Selector, batches: Sequence[ClipBatch], settings: PackSettings, codec: Codec
+    selector: Selector, batches: Sequence[ClipBatch], settings: PackSettings, codec: AnyCodec
 ) -> tuple[list[Selection], float]:
     """Choose for every batch; return the selections and the seconds they took."""
-    as_read = None if codec.lossless else round_trip(codec, settings.fit.patch_size)
+    read = as_read(codec, settings.fit.patch_size)
     selections: list[Selection] = []
     began = time.perf_counter()
     for batch in batches:
-        selections += choose(selector, batch, min_psnr=settings.selector.min_psnr, as_read=as_read)
+        selections += choose(selector, batch, min_psnr=settings.selector.min_psnr, as_read=read)
     return selections, time.perf_counter() - began
 
 
@@ -269,10 +269,10 @@ def _cut(batches: Sequence[ClipBatch]) -> Stage:
     return Stage(name="  cut", what="pyramid and patches", frames=frames, seconds=seconds)
 
 
-def _encode(
-    selections: Sequence[Selection], codec: Codec, settings: PackSettings, *, frames: int
-) -> Stage:
-    """Encode the patches of every clip."""
+def _encode(selections: Sequence[Selection], codec: AnyCodec, *, frames: int) -> list[Stage]:
+    """Encode the patches of every clip, if they are stored."""
+    if isinstance(codec, PlacesCodec):
+        return []
     tokens = sum(len(selection.frame) for selection in selections)
     began = time.perf_counter()
     size = sum(
@@ -280,9 +280,9 @@ def _encode(
         for selection in selections
         if len(selection.frame)
     )
-    what = f"{settings.codec.name}, {size / max(1, tokens):.0f} bytes a patch"
+    what = f"{codec.name}, {size / max(1, tokens):.0f} bytes a patch"
     seconds = time.perf_counter() - began
-    return Stage(name="encode", what=what, frames=frames, seconds=seconds)
+    return [Stage(name="encode", what=what, frames=frames, seconds=seconds)]
 
 
 def _pack(
@@ -290,7 +290,7 @@ def _pack(
     decoders: Decoders,
     settings: PackSettings,
     selector: Selector,
-    codec: Codec,
+    codec: AnyCodec,
     resources: Resources,
 ) -> list[Stage]:
     """Pack the segments into a folder that is thrown away; write the bytes of its shard once more."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gazepack.formats import DatasetDirectory, codec_from_settings
+from gazepack.formats import DatasetDirectory
 from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.plan import Unit
@@ -124,7 +124,7 @@ def _measure(
     Returns:
         Frames, tokens, bytes and hours of each (N x 4), and how many failed.
     """
-    codec = codec_from_settings(settings.codec.options())
+    codec = settings.make_codec()
     rows, failed = [], 0
     with tempfile.TemporaryDirectory(prefix="gazepack-plan-") as folder:
         directory = DatasetDirectory.create_or_open(folder, settings.dataset_info(selector))

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +18,12 @@ import pyarrow.parquet as pq
 
 from gazepack.errors import DatasetError, ProvenanceError, SourceError, UsageError
 from gazepack.formats import (
-    Codec,
+    AnyCodec,
     DatasetDirectory,
     open_storage,
     outstanding,
 )
-from gazepack.formats.index import table_from_bytes, table_to_bytes
+from gazepack.formats.index import refuse_nulls, table_from_bytes, table_to_bytes
 from gazepack.formats.remote import BLOTTED, without_secrets
 from gazepack.formats.transfer import NOTE
 from gazepack.jobs.decoders import DecoderSettings
@@ -32,7 +33,7 @@ from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.parts import divided, listed_rows, moved
 from gazepack.jobs.plan import Plan, make_plan
 from gazepack.jobs.settings import CodecSettings, PackSettings
-from gazepack.jobs.sources import list_sources
+from gazepack.jobs.sources import SCHEMA, list_sources
 from gazepack.selectors import Selector, SelectorSettings
 
 LISTING = "sources.parquet"
@@ -46,7 +47,7 @@ class Run:
     directory: DatasetDirectory
     settings: PackSettings
     selector: Selector
-    codec: Codec
+    codec: AnyCodec
     plan: Plan
     pending: tuple[int, ...]
     """The units whose shards are not committed."""
@@ -201,12 +202,13 @@ def settings_of(directory: DatasetDirectory, *, model: str | None = None) -> Pac
     selector = {name: chooser[name] for name in SelectorSettings.model_fields if name in chooser}
     selector |= {"min_psnr": given.pop("min_psnr", None), "model": model}
     del given["model_sha256"]
-    known = CodecSettings.model_fields
-    codec = {name: value for name, value in directory.info.codec.items() if name in known}
+    stored: dict[str, Any] = {"store": "places"}
+    if directory.info.stores_patches:
+        known = CodecSettings.model_fields
+        codec = {name: value for name, value in directory.info.codec.items() if name in known}
+        stored = {"codec": codec}
     container = directory.info.container
-    return PackSettings.parse(
-        {**given, "selector": selector, "container": container, "codec": codec}
-    )
+    return PackSettings.parse({**given, **stored, "selector": selector, "container": container})
 
 
 def _check_begun(out: str) -> None:
@@ -302,10 +304,19 @@ def _some(ids: list[str], word: str) -> str:
 
 
 def frozen_listing(directory: DatasetDirectory) -> pa.Table | None:
-    """Return the listing that a run froze, or `None` before it did."""
+    """Return the listing that a run froze, or `None` before it did.
+
+    Raises:
+        DatasetError: it is damaged.
+    """
     if not directory.storage.exists(f"run/{LISTING}"):
         return None
-    return pq.read_table(pa.BufferReader(directory.read_run_file(LISTING)))
+    place = f"run/{LISTING}"
+    listing = table_from_bytes(directory.read_run_file(LISTING), place=place)
+    if not listing.schema.equals(SCHEMA):
+        raise DatasetError("the columns are not those of a listing", place=place)
+    refuse_nulls(listing, place=place)
+    return listing
 
 
 def _read_listing(directory: DatasetDirectory) -> pa.Table:

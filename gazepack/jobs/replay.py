@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 
-from gazepack.errors import VideoError
+from gazepack.errors import DatasetError, VideoError
 from gazepack.formats import DatasetDirectory, DatasetInfo, Problem, Sample
+from gazepack.formats.info import INFO_NAME
 from gazepack.geometry import Grid
 from gazepack.jobs.decoder import shown
 from gazepack.jobs.ledger import LISTING, frozen_listing
+from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
 from gazepack.patches import Pixels, psnr, repaint
 from gazepack.video import Part, Sampling, decode, fit
@@ -32,7 +35,8 @@ def view_grid(view: Mapping[str, Any]) -> Grid:
 
 
 def repainted(sample: Sample, view: int) -> Iterator[Pixels]:
-    """Yield the painted frames of one view of a sample: uint8 H x W x 3."""
+    """Yield the painted frames of one view of a sample that has its patches: uint8 H x W x 3."""
+    assert sample.patches_NPP3 is not None
     meta = sample.meta["views"][view]
     at = sample.tokens_N6[:, 0] == view
     _, frame, scale, row, col, _ = sample.tokens_N6[at].T
@@ -52,39 +56,67 @@ def refitted(sample: Sample, view: int, segment: Segment, info: DatasetInfo) -> 
     """Yield the frames of the source as one view of the sample saw them: uint8 H x W x 3.
 
     Raises:
+        VideoError: as `source_frames`.
+    """
+    grid = view_grid(sample.meta["views"][view])
+    for rgb_HW3 in source_frames(sample, segment, info):
+        yield fit(rgb_HW3, grid)
+
+
+def source_frames(sample: Sample, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
+    """Yield the frames of a sample as its video has them, uint8 H x W x 3, before they are fitted.
+
+    Raises:
         VideoError: the video cannot be decoded, or does not have these frames at these times.
     """
     try:
-        yield from _refitted(sample, view, segment, info)
+        yield from _source_frames(sample, segment, info)
     except VideoError as error:
         raise shown(error) from None
 
 
-def _refitted(sample: Sample, view: int, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
-    """Yield what `refitted` yields; its errors may name passwords and signatures."""
-    meta = sample.meta["views"][view]
-    given = info.provenance
-    sampling = Sampling.model_validate(given["sampling"])
-    start, end = segment.start_seconds, segment.end_seconds
-    start = given["start_seconds"] if start is None else start
-    end = given["end_seconds"] if end is None else end
+def _source_frames(sample: Sample, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
+    """Yield what `source_frames` yields; its errors may name passwords and signatures."""
+    times = sample.meta["views"][0]["times"]  # all views see the same frames
+    if not times:
+        return
+    sampling, start, end = _sampled(info)
+    start = start if segment.start_seconds is None else segment.start_seconds
+    end = end if segment.end_seconds is None else segment.end_seconds
     first = sample.meta["first_frame"]
-    part = _part(sampling, start or 0.0, first, meta["times"][0])
+    part = _part(sampling, start or 0.0, first, times[0])
     frames = decode(segment.uri, sampling, start_seconds=start, end_seconds=end, part=part)
-    times = iter(meta["times"])
     skipped = first if part is None else 0
-    for frame in islice(frames, skipped, skipped + len(meta["times"])):
-        time = next(times)
-        if round(frame.time_seconds, 6) != time:
+    found = 0
+    for frame in islice(frames, skipped, skipped + len(times)):
+        if round(frame.time_seconds, 6) != times[found]:
             raise VideoError(
                 f"{segment.uri!r} has a frame at {frame.time_seconds:g} s where the sample has one at "
-                f"{time:g} s",
+                f"{times[found]:g} s",
                 stage="decode",
                 remedy="the video or the sampling is another one",
             )
-        yield fit(frame.rgb_HW3, view_grid(meta))
-    if next(times, None) is not None:
+        found += 1
+        yield frame.rgb_HW3
+    if found < len(times):
         raise VideoError(f"{segment.uri!r} has fewer frames than its sample", stage="decode")
+
+
+def _sampled(info: DatasetInfo) -> tuple[Sampling, float | None, float | None]:
+    """Return how frames were sampled, and from where to where in every video.
+
+    Raises:
+        DatasetError: the dataset does not say.
+    """
+    try:
+        settings = PackSettings.model_validate(
+            {name: info.provenance[name] for name in ("sampling", "start_seconds", "end_seconds")}
+        )
+    except (KeyError, ValidationError) as error:
+        raise DatasetError(
+            "the provenance does not say how frames were sampled", place=INFO_NAME
+        ) from error
+    return settings.sampling, settings.start_seconds, settings.end_seconds
 
 
 def _part(sampling: Sampling, start: float, first_frame: int, time: float) -> Part | None:
@@ -102,11 +134,16 @@ def verify_totals(directory: DatasetDirectory) -> Iterator[Problem]:
     Yields:
         A problem if videos of the frozen listing are missing, or there are others.
     """
-    listing = frozen_listing(directory)
-    if listing is None:
+    try:
+        listing = frozen_listing(directory)
+        if listing is None:
+            return
+        present = set(_parts(directory.read_index(), "window"))
+        present |= set(_parts(directory.failures(), "window"))
+    except DatasetError as error:
+        problem = error.problem.removeprefix(f"{error.place}: ")
+        yield Problem(place=error.place or f"run/{LISTING}", problem=problem)
         return
-    present = set(_parts(directory.read_index(), "window"))
-    present |= set(_parts(directory.failures(), "window"))
     planned = set(_parts(listing, "first_clip"))
     missing = {id for id, _ in planned - present}
     others = {id for id, _ in present} - {id for id, _ in planned}
@@ -144,12 +181,12 @@ def compare_with_source(
         if segment is None:
             yield Problem(place=place, problem=f"no source has the id {row['id']!r}")
             continue
-        sample = directory.read_sample(row)
-        for view in range(len(sample.meta["views"])):
-            try:
+        try:
+            sample = directory.read_sample(row)
+            for view in range(len(sample.meta["views"])):
                 yield from _compare_view(sample, view, segment, directory.info, place)
-            except VideoError as error:
-                yield Problem(place=place, problem=str(error))
+        except (VideoError, DatasetError) as error:
+            yield Problem(place=place, problem=error.problem)
 
 
 def _compare_view(

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from gazepack import __version__
 from gazepack.errors import UsageError
-from gazepack.formats import DatasetInfo, codec_from
+from gazepack.formats import AnyCodec, DatasetInfo, PlacesCodec, codec_from
 from gazepack.formats.meta import describe
 from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES
 from gazepack.jobs.frames import FrameSettings, Settings
@@ -20,23 +20,23 @@ from gazepack.selectors import Selector, SelectorSettings
 class CodecSettings(Settings):
     """How patches become bytes."""
 
-    name: Literal["jpeg", "zstd", "webp", "png", "raw"] = "jpeg"
-    """`jpeg`: 4:4:4, small; the others lose nothing."""
+    name: Literal["jpeg", "zstd", "webp", "png", "raw"] | None = None
+    """`jpeg`: 4:4:4, small; the others lose nothing. jpeg unless given."""
     quality: int | None = Field(default=None, ge=1, le=100)
     """Of jpeg; 95 unless given."""
 
     @model_validator(mode="after")
     def _quality_is_for_jpeg(self) -> Self:
-        if self.quality is not None and self.name != "jpeg":
+        if self.quality is not None and self.name not in ("jpeg", None):
             raise ValueError(
                 f"quality {self.quality} is a setting of jpeg, the codec is {self.name}"
             )
         return self
 
-    def options(self) -> dict[str, Any]:
-        """Return the codec's own settings as they are."""
+    def make(self) -> AnyCodec:
+        """Return the codec."""
         quality = {} if self.quality is None else {"quality": self.quality}
-        return codec_from(self.name, **quality).settings()
+        return codec_from(self.name or "jpeg", **quality)
 
 
 class PackSettings(FrameSettings):
@@ -46,8 +46,20 @@ class PackSettings(FrameSettings):
     """Who chooses, and how well."""
     container: Literal["webdataset", "arrow"] = "webdataset"
     """What the shards are: tar files or Arrow files."""
+    store: Literal["patches", "places"] = "patches"
+    """`places`: no patches, only what was chosen; they are cut from the videos when they are read."""
     codec: CodecSettings = CodecSettings()
     """How patches become bytes."""
+
+    @model_validator(mode="after")
+    def _places_need_no_codec(self) -> Self:
+        if self.store == "places" and self.codec != CodecSettings():
+            raise ValueError("a codec is for patches, and only places are stored; leave it out")
+        return self
+
+    def make_codec(self) -> AnyCodec:
+        """Return what encodes patches, or the places of patches that are not stored."""
+        return PlacesCodec() if self.store == "places" else self.codec.make()
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
@@ -66,7 +78,7 @@ class PackSettings(FrameSettings):
         return DatasetInfo(
             writer=f"gazepack {__version__}",
             container=self.container,
-            codec=self.codec.options(),
+            codec=self.make_codec().settings(),
             patch_size=self.fit.patch_size,
             clip_frames=CLIP_FRAMES,
             scale_sides=SCALE_SIDES,
@@ -75,7 +87,7 @@ class PackSettings(FrameSettings):
 
     def provenance(self, selector: Selector) -> dict[str, Any]:
         """Return what decides the bytes, as JSON: these settings, with the selector's own account of itself."""
-        values = self.model_dump(mode="json", exclude={"selector", "codec", "container"})
+        values = self.model_dump(mode="json", exclude={"selector", "codec", "container", "store"})
         chooser = selector.settings()
         model_sha256 = chooser.pop("model_sha256", None)
         return {

@@ -25,9 +25,9 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gazepack.errors import SourceError
+from gazepack.errors import DatasetError, SourceError
+from gazepack.formats.index import table_from_bytes
 from gazepack.formats.remote import (
     filesystem,
     has_secrets,
@@ -337,7 +337,7 @@ def _read_manifest(source: str) -> list[Segment]:
         fs, path = filesystem(source)
         data = persistently(lambda: fs.cat_file(path))
         rows = _parse_manifest(data, _suffix(source))
-    except (OSError, ValueError, ImportError, csv.Error, pa.ArrowException) as error:
+    except (OSError, ValueError, ImportError, csv.Error, DatasetError) as error:
         raise SourceError(
             without_secrets(f"manifest {source!r} cannot be read ({error})"),
             remedy="it must be CSV with a header, JSON lines or Parquet, in UTF-8",
@@ -356,7 +356,7 @@ def _read_manifest(source: str) -> list[Segment]:
 
 def _parse_manifest(data: bytes, suffix: str) -> list[dict[str, Any]]:
     if suffix == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data)).to_pylist()
+        rows: list[dict[str, Any]] = table_from_bytes(data, place="").to_pylist()
         return rows
     text = data.decode("utf-8-sig")
     if suffix == ".csv":

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gazepack.errors import UsageError, VideoError
-from gazepack.formats import Codec, DatasetDirectory, Failure, Sample
+from gazepack.formats import AnyCodec, DatasetDirectory, Failure, PlacesCodec, Sample
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.clips import Clip, Item, SegmentStart
 from gazepack.jobs.decoders import Decoders, DecoderSettings
@@ -63,7 +63,7 @@ def pack_unit(
     *,
     settings: PackSettings,
     selector: Selector,
-    codec: Codec,
+    codec: AnyCodec,
     decoders: Decoders,
     resources: Resources,
     report: Report,
@@ -76,7 +76,7 @@ def pack_unit(
         directory: where to.
         settings: what decides the bytes.
         selector: made from `settings.selector`, on `resources.device`.
-        codec: made from `settings.codec`.
+        codec: made from `settings`.
         decoders: made from `settings` and `resources.decoders`.
         resources: what decides the speed.
         report: told of every video as it ends.
@@ -107,7 +107,7 @@ class _UnitWork:
         unit: Unit,
         settings: PackSettings,
         selector: Selector,
-        codec: Codec,
+        codec: AnyCodec,
         decoders: Decoders,
         resources: Resources,
         report: Report,
@@ -118,7 +118,7 @@ class _UnitWork:
         self.decoders = decoders
         self.report, self.meter = report, meter
         self.clock = StageClock(meter)
-        self.as_read = None if codec.lossless else round_trip(codec, settings.fit.patch_size)
+        self.as_read = as_read(codec, settings.fit.patch_size)
         self.waiting: dict[Grid, list[Clip]] = {}
         self.failures: list[Failure] = []
         self._next = 0
@@ -243,13 +243,15 @@ def clip_batch(clips: Sequence[Clip], keys: Sequence[str], *, device: str) -> Cl
     )
 
 
-def round_trip(codec: Codec, patch_size: int) -> AsRead:
-    """Return what takes a level of a pyramid to what a reader will get of its patches."""
+def as_read(codec: AnyCodec, patch_size: int) -> AsRead | None:
+    """Return what takes a level of a pyramid to what a reader will get of its patches; `None` if to itself."""
+    if isinstance(codec, PlacesCodec) or codec.lossless:
+        return None
 
-    def as_read(level_N3hw: Tensor) -> Tensor:
+    def round_trip(level_N3hw: Tensor) -> Tensor:
         patches = to_patches(level_N3hw, patch_size)
         flat = np.ascontiguousarray(patches.cpu().numpy()).reshape(-1, *patches.shape[3:])
         read = codec.decode(codec.encode(flat), num_patches=len(flat), patch_size=patch_size)
         return from_patches(torch.from_numpy(read).reshape(patches.shape)).to(level_N3hw.device)
 
-    return as_read
+    return round_trip

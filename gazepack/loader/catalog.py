@@ -32,6 +32,8 @@ class Catalog:
     addresses: pa.Table
     """One row a sample: what `DatasetDirectory.read_sample` needs, and `dataset`, the position in
     `uris`."""
+    without_patches: tuple[str, ...]
+    """The datasets that store places alone."""
     joined: pa.Table | None
     """One row a sample: the joined columns."""
     fingerprint: str
@@ -100,6 +102,7 @@ def open_catalog(
         uris=tuple(uris),
         patch_size=patch_size,
         addresses=index.select(_ADDRESS),
+        without_patches=tuple(d.uri for d in directories if not d.info.stores_patches),
         joined=None if join is None else _joined(index, join),
         fingerprint=_fingerprint(index["key"]),
     )

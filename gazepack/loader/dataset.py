@@ -24,6 +24,7 @@ import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from gazepack.errors import UsageError
+from gazepack.formats import PatchSource
 from gazepack.loader.batch import Batch
 from gazepack.loader.cache import ShardCache
 from gazepack.loader.catalog import open_catalog
@@ -75,6 +76,8 @@ class GazeDataset(IterableDataset[Any]):
         filter: a pyarrow expression on the columns of the index; keeps the rows where it is true.
         join: a `pyarrow.Table` with a column `key` or `id`; each sample's row is put into
             `Batch.meta[s]["joined"]`.
+        patches_from: cuts the patches of datasets that store places alone, such as
+            `gazepack.SourcePatches("videos/")`.
         transform: called with each `Batch`, in the worker; its result is given out instead. It must
             be a function of a module for workers that are spawned.
         drop_last: leave out the last step of an epoch when it has fewer samples than there are
@@ -111,6 +114,7 @@ class GazeDataset(IterableDataset[Any]):
         cache_bytes: int | None = None,
         filter: pc.Expression | None = None,
         join: pa.Table | None = None,
+        patches_from: PatchSource | None = None,
         transform: Callable[[Batch], Any] | None = None,
         drop_last: bool = False,
     ) -> None:
@@ -132,6 +136,11 @@ class GazeDataset(IterableDataset[Any]):
         )
         uris = [uri] if isinstance(uri, str | PathLike) else list(uri)
         catalog, index = open_catalog([fspath(u) for u in uris], filter=filter, join=join)
+        if catalog.without_patches and patches_from is None:
+            raise UsageError(
+                f"{catalog.without_patches[0]} stores places alone",
+                remedy="give patches_from=gazepack.SourcePatches(...) of the videos that were packed",
+            )
         self._tokens = dials.planned_tokens(index)
         self._order = Order.of(
             catalog.sizes,
@@ -149,6 +158,7 @@ class GazeDataset(IterableDataset[Any]):
             on_error=on_error,
             pin_memory=_can_pin(pin_memory),
             cache=_check_cache(cache_dir, cache_bytes),
+            patches_from=patches_from,
         )
         # (epoch, consumed, number of deferred, the deferred) where the next iteration starts. In
         # shared memory, since workers that live on between epochs would not see `set_epoch`.

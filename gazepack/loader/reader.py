@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gazepack.errors import DatasetError
-from gazepack.formats import DatasetDirectory, Sample, Storage
+from gazepack.formats import DatasetDirectory, PatchSource, Sample, Storage
 from gazepack.loader.batch import Batch, BatchBuilder
 from gazepack.loader.cache import CachedStorage, Facts, ShardCache
 from gazepack.loader.catalog import Catalog
@@ -35,6 +35,7 @@ class SampleReader:
         on_error: whether a damaged sample is raised or skipped.
         pin_memory: whether batches lie in page-locked memory.
         cache: for the shards of object stores.
+        patches_from: cuts patches that are not stored.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SampleReader:
         on_error: OnError,
         pin_memory: bool = False,
         cache: ShardCache | None = None,
+        patches_from: PatchSource | None = None,
     ) -> None:
         self.catalog = catalog
         self.dials = dials
@@ -54,6 +56,7 @@ class SampleReader:
         self._on_error = on_error
         self._pin_memory = pin_memory
         self._cache = cache
+        self._patches_from = patches_from
         self._opened: dict[int, DatasetDirectory] = {}
         self._process = os.getpid()
 
@@ -88,6 +91,7 @@ class SampleReader:
     def _add(self, builder: BatchBuilder, row: Mapping[str, Any]) -> None:
         room = builder.room if self._keeps_all else None
         sample: Sample = self._directory(row["dataset"]).read_sample(row, room=room)
+        assert sample.patches_NPP3 is not None  # `GazeDataset` asked for who cuts them
         joined = {"joined": row["joined"]} if "joined" in row else {}
         builder.add(
             tokens_N6=sample.tokens_N6,
@@ -101,15 +105,18 @@ class SampleReader:
         if self._process != os.getpid():
             self._opened, self._process = {}, os.getpid()
         if number not in self._opened:
-            directory = DatasetDirectory.open(self.catalog.uris[number])
+            uri, patches_from = self.catalog.uris[number], self._patches_from
+            directory = DatasetDirectory.open(uri, patches_from=patches_from)
             is_remote = "://" in directory.uri and not directory.uri.startswith(("file:", "local:"))
             if self._cache is not None and is_remote:
-                directory = _cached(directory, self._cache)
+                directory = _cached(directory, self._cache, patches_from)
             self._opened[number] = directory
         return self._opened[number]
 
 
-def _cached(directory: DatasetDirectory, cache: ShardCache) -> DatasetDirectory:
+def _cached(
+    directory: DatasetDirectory, cache: ShardCache, patches_from: PatchSource | None
+) -> DatasetDirectory:
     """Return the directory with its shards read through the cache."""
 
     def facts(name: str) -> Facts:
@@ -119,4 +126,4 @@ def _cached(directory: DatasetDirectory, cache: ShardCache) -> DatasetDirectory:
 
     # It delegates what it does not do itself, which types cannot express.
     storage = cast("Storage", CachedStorage(directory.storage, cache, facts))
-    return DatasetDirectory(storage, directory.info)
+    return DatasetDirectory(storage, directory.info, patches_from=patches_from)

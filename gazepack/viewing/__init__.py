@@ -3,10 +3,11 @@
 from gazepack.viewing.page import write_page
 from gazepack.viewing.pictures import write_film, write_sheet
 from gazepack.viewing.report import write_report
-from gazepack.viewing.scene import Scene, find_row, find_segment
+from gazepack.viewing.scene import Scene, find_listing, find_row, find_segment
 
 __all__ = [
     "Scene",
+    "find_listing",
     "find_row",
     "find_segment",
     "write_film",

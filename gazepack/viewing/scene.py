@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazepack.errors import UsageError, VideoError
@@ -54,10 +55,19 @@ def find_row(directory: DatasetDirectory, key: str | None) -> dict[str, Any]:
     return row
 
 
+def find_listing(directory: DatasetDirectory, sources: Sequence[str]) -> pa.Table | None:
+    """Return where the videos are: what the sources list if there are any, else the frozen listing, if there.
+
+    Raises:
+        SourceError: the sources cannot be listed.
+    """
+    return list_sources(sources) if sources else frozen_listing(directory)
+
+
 def find_segment(
     directory: DatasetDirectory, video_id: str, sources: Sequence[str]
 ) -> Segment | None:
-    """Return where the video of a sample is: in the sources if there are any, else in the frozen listing.
+    """Return where the video of a sample is, as `find_listing` looks for it.
 
     Returns:
         `None` when no sources are given and the listing is gone.
@@ -66,7 +76,7 @@ def find_segment(
         SourceError: the sources cannot be listed.
         UsageError: they do not hold the video.
     """
-    listing = list_sources(sources) if sources else frozen_listing(directory)
+    listing = find_listing(directory, sources)
     if listing is None:
         return None
     rows = listing.filter(pc.equal(listing["id"], video_id)).to_pylist()

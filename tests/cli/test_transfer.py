@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from gazepack import GazeDataset
 from gazepack.cli.main import run
 from gazepack.formats import DatasetDirectory
 
@@ -135,3 +137,60 @@ def test_packing_into_arrow_with_a_lossless_codec(folder: Path, tmp_path: Path) 
     assert (info["container"], info["codec"]["name"]) == ("arrow", "webp")
     assert run(["verify", out, "--source", video]) == 0
     assert run(["retry", out]) == 0
+
+
+def test_places_from_packing_to_patches(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    """`pack --store places` is a lossless dataset converted to places, and the videos bring it back."""
+    videos, zstd, places = str(folder / "1.mp4"), str(tmp_path / "zstd"), str(tmp_path / "places")
+    assert run(["pack", videos, "--out", zstd, "--codec", "zstd"]) == 0
+    assert run(["pack", videos, "--out", places, "--store", "places"]) == 0
+    assert run(["convert", zstd, "--out", str(tmp_path / "converted"), "--store", "places"]) == 0
+    shard = Path("shards") / "000000.tar"
+    assert (tmp_path / "converted" / shard).read_bytes() == (
+        tmp_path / "places" / shard
+    ).read_bytes()
+    convert = ["convert", places, "--out", str(tmp_path / "back"), "--codec", "zstd"]
+    assert run(convert) == 2
+    assert "name the videos with --source" in capsys.readouterr().err
+    assert run([*convert, "--source", videos]) == 0
+    assert (tmp_path / "back" / shard).read_bytes() == (tmp_path / "zstd" / shard).read_bytes()
+    assert run(["verify", places]) == run(["verify", places, "--source", videos]) == 0
+    assert run(["view", places, "--out", str(tmp_path / "gaze.png"), "--frames", "1"]) == 0
+    assert run(["retry", places]) == 0
+    capsys.readouterr()
+    assert run(["info", places]) == 0
+    assert "places alone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["pack", "convert"])
+def test_places_with_a_codec_make_no_sense(
+    command: str, folder: Path, dataset: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """A codec is for patches; nothing is written."""
+    given = str(folder) if command == "pack" else str(dataset)
+    options = ["--out", str(tmp_path / "out"), "--store", "places", "--codec", "zstd"]
+    assert run([command, given, *options]) == 2
+    assert "for patches" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_arrow_on_an_object_store(
+    folder: Path, tmp_path: Path, s3_server: object, capsys: Captured
+) -> None:
+    """Packed there as here, verified, converted, and read in any order by ranges."""
+    del s3_server
+    video, uri, local = str(folder / "2.mp4"), "s3://bucket/arrow", str(tmp_path / "local")
+    options = ["--format", "arrow", "--codec", "zstd"]
+    assert run(["pack", video, "--out", uri, *options]) == 0
+    assert run(["convert", uri, "--out", local]) == 0
+    assert run(["convert", local, "--out", f"{uri}-again", "--samples-per-shard", "1"]) == 0
+    assert run(["verify", uri, "--source", video]) == run(["verify", f"{uri}-again"]) == 0
+    capsys.readouterr()
+    shard = "shards/000000.arrow"
+    remote, here = DatasetDirectory.open(uri), DatasetDirectory.open(local)
+    assert remote.storage.read_bytes(shard) == here.storage.read_bytes(shard)
+    left, right = (GazeDataset(place, batch_size=1) for place in (uri, local))
+    for one, other in zip(left, right, strict=True):
+        assert torch.equal(one.patches, other.patches)
+        key = one.meta[0]["key"]
+        assert torch.equal(left[key].patches, right[key].patches)

@@ -12,7 +12,7 @@ import pytest
 from gazepack.errors import DatasetError
 from gazepack.formats import DatasetDirectory, Failure, codec_from, verify_shard
 from gazepack.formats.arrow import SCHEMA, ArrowContainer, ArrowEncoder, batch_members
-from gazepack.formats.index import index_from_bytes, index_to_bytes, table_to_bytes
+from gazepack.formats.index import index_from_bytes, table_to_index
 
 CODEC = codec_from("zstd")
 FAILURE = Failure(id="f", uri="u", stage="open", error="VideoError", message="m", attempts=1)
@@ -147,10 +147,8 @@ def forge(dataset, data, rows):
         row["crc32"] = zlib.crc32(data[row["offset"] : row["offset"] + row["size"]])
     path_of(dataset).write_bytes(data)
     facts = replace(facts, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    empty = index_to_bytes([], facts)
-    metadata = index_from_bytes(empty, place=name)[0].schema.metadata
-    forged = pa.Table.from_pylist(rows, schema=table.schema).replace_schema_metadata(metadata)
-    dataset.storage.write_atomic(name, table_to_bytes(forged))
+    forged = pa.Table.from_pylist(rows, schema=table.schema)
+    dataset.storage.write_atomic(name, table_to_index(forged, facts))
 
 
 def test_an_index_that_points_elsewhere_is_found(whole):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from gazepack.errors import DatasetError, FormatVersionError, ProvenanceError, UsageError
@@ -16,6 +17,7 @@ from gazepack.formats import (
     codec_from,
     verify_shard,
 )
+from gazepack.formats.index import index_from_bytes, table_to_bytes
 from gazepack.formats.storage import LocalStorage
 
 FAILURE = Failure(id="f", uri="u", stage="open", error="VideoError", message="m", attempts=1)
@@ -286,3 +288,16 @@ def test_run_files_come_back_and_stay_inside(dataset):
         dataset.write_run_file("../dataset.json", b"")
     with pytest.raises(DatasetError, match="run/nothing: the file is missing"):
         dataset.read_run_file("nothing")
+
+
+def test_an_index_that_counts_more_tokens_than_fit_is_refused(dataset, make_sample):
+    """A loader plans and allocates by the index: at most a token in every 14 bytes of a sample."""
+    dataset.write_shard(0, [make_sample("a")])
+    name = dataset.index_name(0)
+    table, _ = index_from_bytes(dataset.storage.read_bytes(name), place=name)
+    for column, value in (("tokens", 4 * 65535), ("tokens_per_frame", [65535] * 4)):
+        at, field = table.schema.get_field_index(column), table.schema.field(column)
+        table = table.set_column(at, field, pa.array([value], field.type))
+    dataset.storage.write_atomic(name, table_to_bytes(table))
+    with pytest.raises(DatasetError, match="more tokens than its samples can hold"):
+        dataset.read_index()

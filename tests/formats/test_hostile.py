@@ -20,12 +20,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gazepack.errors import DatasetError
-from gazepack.formats import CODECS, DatasetDirectory, DatasetInfo, codec_from, verify_shard
+from gazepack.formats import (
+    CODECS,
+    DatasetDirectory,
+    DatasetInfo,
+    PlacesCodec,
+    codec_from,
+    verify_shard,
+)
 from gazepack.formats.arrow import batch_members
 from gazepack.formats.failures import failures_from_bytes
 from gazepack.formats.index import index_from_bytes, table_to_bytes
 from gazepack.formats.members import from_npy, from_values
-from gazepack.formats.meta import parse_json
+from gazepack.formats.meta import check_meta, parse_json
 from gazepack.formats.webdataset import tar_members
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -87,6 +94,12 @@ def stored(name: str) -> tuple[dict, bytes]:
     dataset = DatasetDirectory.open(str(GOLDEN / name))
     row = dataset.index(0).to_pylist()[0]
     return row, dataset.read_stored(row)
+
+
+@cache
+def member(name: str, field: str) -> bytes:
+    """Return one member of the first sample of a golden dataset."""
+    return DatasetDirectory.open(str(GOLDEN / name)).read_member(stored(name)[0], field)
 
 
 @FUZZ
@@ -157,7 +170,16 @@ def test_patches(name, data):
     assert patches is None or patches.shape == (row["tokens"], 14, 14, 3)
 
 
-@pytest.mark.parametrize("name", ["zstd", "arrow-jpeg"])
+@FUZZ
+@given(data=st.one_of(st.binary(max_size=300), mutations(member("places", "places.zst"))))
+def test_places(data):
+    """Any member without patches gives tokens that its metadata count, or is refused."""
+    views = check_meta(parse_json(member("places", "json"))).views
+    placed = bounded(PlacesCodec().decode, data, views=views)
+    assert placed is None or placed.tokens_N6.shape == (12, 6)
+
+
+@pytest.mark.parametrize("name", ["zstd", "arrow-jpeg", "arrow-places"])
 @FUZZ
 @given(data=st.data())
 def test_whole_shards(name, data, tmp_path_factory):

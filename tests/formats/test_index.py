@@ -2,6 +2,7 @@
 
 import zlib
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -100,7 +101,7 @@ def test_a_hash_that_is_none_is_refused(sha256, tmp_path):
     data = rewritten(tmp_path, {"gazepack.shard_sha256": "0f" * 32})
     assert index_from_bytes(data, place="i")[1].sha256 == "0f" * 32
     data = rewritten(tmp_path, {"gazepack.shard_sha256": sha256})
-    with pytest.raises(DatasetError, match=r"i: the SHA-256 of the shard is '.*', not 64 hex"):
+    with pytest.raises(DatasetError, match=r"i: the SHA-256 is '.*', not 64 hex"):
         index_from_bytes(data, place="i")
 
 
@@ -119,3 +120,35 @@ def test_a_cut_file_is_refused(cut, make_sample):
     data = index_to_bytes([row_of(make_sample("k"))], FACTS)
     with pytest.raises(DatasetError, match="i: not a readable Parquet file"):
         index_from_bytes(data[:cut], place="i")
+
+
+MEMBER = {"name": "json", "offset": 0, "size": 3}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("members", [None], "column members lacks 4 values"),
+        ("members", [MEMBER | {"offset": None}], "column members lacks 1 values"),
+        ("members", [MEMBER | {"name": None}], "column members lacks 1 values"),
+        ("tokens_per_frame", [12, None], "column tokens_per_frame lacks 1 values"),
+        ("key", None, "the columns are not those of a version 1 index"),
+        ("offset", -1, "column offset has a negative number"),
+        ("size", -1, "column size has a negative number"),
+        ("tokens", -1, "column tokens has a negative number"),
+        ("tokens", 2**40, "tokens are not the sum of tokens_per_frame"),
+        ("tokens_per_frame", [], "tokens are not the sum of tokens_per_frame"),
+        ("key", "../a", "a key has other characters than"),
+        ("key", "", "a key has other characters than"),
+    ],
+)
+def test_rows_that_no_writer_makes_are_refused(column, value, problem, make_sample):
+    """Nulls, negative numbers, strange keys and counts that do not add up never leave the index."""
+    good = index_to_bytes([row_of(make_sample("k")), row_of(make_sample("l"))], FACTS)
+    table, _ = index_from_bytes(good, place="p")
+    field = table.schema.field(column)
+    values = pa.array([value, *table[column].to_pylist()[1:]], field.type)
+    at = table.schema.get_field_index(column)
+    changed = table.set_column(at, field.with_nullable(value is None), values)
+    with pytest.raises(DatasetError, match=problem):
+        index_from_bytes(table_to_bytes(changed), place="p")

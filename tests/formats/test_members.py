@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gazepack.errors import DatasetError
-from gazepack.formats import codec_from
+from gazepack.errors import DatasetError, UsageError
+from gazepack.formats import PlacesCodec, codec_from
 from gazepack.formats import members as members_module
+from gazepack.formats.codecs.places import pixels_crc32
 from gazepack.formats.members import decode_members, encode_members, from_npy, to_npy
 
 CODEC = codec_from("zstd")
@@ -131,3 +132,32 @@ def test_metadata_of_another_kind_are_refused(value, make_sample):
     members = encode_members(make_sample("k"), CODEC) | {"json": value}
     with pytest.raises(DatasetError, match=r"000001\.tar: sample k: metadata: "):
         decode(members)
+
+
+def test_places_come_back_without_patches(make_sample):
+    """Tokens, losses, metadata and the user's own; of the patches, their checksum."""
+    sample = make_sample("k")
+    members = encode_members(sample, PlacesCodec())
+    assert list(members) == ["json", "places.zst", "txt"]
+    settings = {"key": "k", "codec": PlacesCodec(), "place": "p"}
+    found = decode_members(members, patch_size=16, **settings)
+    np.testing.assert_array_equal(found.tokens_N6, sample.tokens_N6)
+    np.testing.assert_array_equal(found.loss_N, sample.loss_N)
+    assert (found.patches_NPP3, found.pixels_crc32) == (None, pixels_crc32(sample.patches_NPP3))
+    assert (found.meta, found.fields) == (sample.meta, sample.fields)
+    with pytest.raises(
+        DatasetError, match=r"places\.zst: the metadata have patches of other sizes"
+    ):
+        decode_members(members, patch_size=14, **settings)
+    with pytest.raises(DatasetError, match=r"sample k: places\.zst: metadata: "):
+        decode_members(members | {"json": b"{}"}, patch_size=16, **settings)
+    with pytest.raises(DatasetError, match=r"places\.zst: the field is missing"):
+        decode_members({"json": members["json"]}, patch_size=16, **settings)
+    with pytest.raises(DatasetError, match=r"field 'tokens\.npy' is one of gazepack's own"):
+        decode_members(members | {"tokens.npy": b""}, patch_size=16, **settings)
+
+
+def test_a_sample_without_patches_must_know_their_checksum(make_sample):
+    """Else nothing could tell whether what is cut later is what was chosen."""
+    with pytest.raises(UsageError, match="needs their CRC-32"):
+        replace(make_sample("k"), patches_NPP3=None)

@@ -23,6 +23,7 @@ def test_the_numbers_add_up(dataset, make_sample):
         "tokens": tokens,
         "dense_tokens": frames * 2 * 196,
         "reduction": frames * 2 * 196 / tokens,
+        "store": "patches",
         "bytes": sum(dataset.read_index()["size"].to_pylist()),
         "source_bytes": 3000,
         "shards": 2,

@@ -1,5 +1,8 @@
 """Conversions, merges, splits and repairs."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +105,41 @@ def test_an_interrupted_transfer_goes_on_to_the_same_bytes(done, source, tmp_pat
     assert again.pending == tuple(range(done, 3))
     list(again.run())
     assert files(again.target) == files(whole)
+
+
+KILLED = """
+import os, signal, sys
+from gazepack.formats import DatasetDirectory
+from gazepack.formats.shard import ShardWriter
+from gazepack.formats.transfer import Transfer, TransferSettings
+
+written = []
+write = ShardWriter.write
+
+def dying(writer, sample):
+    written.append(sample.key)
+    if len(written) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(writer, sample)
+
+ShardWriter.write = dying
+settings = TransferSettings(samples_per_shard=2, container="arrow")
+list(Transfer([DatasetDirectory.open(sys.argv[1])], sys.argv[2], settings=settings).run())
+"""
+
+
+@pytest.mark.parametrize("sample", [1, 4])
+def test_a_killed_transfer_goes_on_to_the_same_bytes(sample, source, tmp_path):
+    """SIGKILL in the middle of a shard: what was committed is whole, the rest follows, no byte differs."""
+    whole = transfer([source], tmp_path / "whole", samples_per_shard=2, container="arrow")
+    out = tmp_path / "killed"
+    line = [sys.executable, "-c", KILLED, source.uri, str(out), str(sample)]
+    assert subprocess.run(line, check=False, timeout=600).returncode == -signal.SIGKILL
+    killed = DatasetDirectory.open(str(out))
+    assert killed.committed() == list(range((sample - 1) // 2))
+    assert killed.remove_leftovers()
+    again = transfer([source], out, samples_per_shard=2, container="arrow")
+    assert files(again) == files(whole)
 
 
 def test_a_target_of_another_source_is_refused(source, tmp_path, make_sample):
@@ -211,3 +249,74 @@ def test_every_codec_can_be_a_target_or_is_lossy():
     (option,) = (parameter for parameter in convert.params if parameter.name == "codec")
     lossless = {name for name, codec in CODECS.items() if codec.lossless}
     assert set(option.type.choices) == lossless
+
+
+class Kept:
+    """Gives the patches of samples that were kept; what a decoder does elsewhere."""
+
+    def __init__(self, samples):
+        self.patches = {sample.key: sample.patches_NPP3 for sample in samples}
+
+    def cut(self, sample, _info, *, out):
+        out[...] = self.patches[sample.key]
+
+
+@pytest.fixture
+def lossless(tmp_path, make_sample):
+    """A dataset of two samples in zstd."""
+    info = DatasetInfo(codec=codec_from("zstd").settings(), patch_size=16, provenance={"a": 1})
+    dataset = DatasetDirectory.create_or_open(str(tmp_path / "lossless"), info)
+    dataset.write_shard(0, [make_sample("a"), make_sample("b", tokens=(), seed=2)], [FAILURE])
+    return dataset
+
+
+PLACES = {"name": "places"}
+
+
+@pytest.mark.parametrize("container", ["webdataset", "arrow"])
+def test_to_places_and_back_to_the_same_bytes(container, lossless, tmp_path):
+    """Patches go, and come back from whoever cuts them; nothing else changes, in any container."""
+    places = transfer([lossless], tmp_path / "places", container=container, codec=PLACES)
+    assert [sample.patches_NPP3 for sample in samples(places)] == [None, None]
+    again = transfer([places], tmp_path / "again", samples_per_shard=1)
+    patches_from = Kept(samples(lossless))
+    cutting = DatasetDirectory.open(again.uri, patches_from=patches_from)
+    back = transfer(
+        [cutting],
+        tmp_path / "back",
+        container="webdataset",
+        codec=codec_from("zstd").settings(),
+        samples_per_shard=2,
+    )
+    name = back.shard_name(0)
+    assert back.storage.read_bytes(name) == lossless.storage.read_bytes(name)
+
+
+def test_places_of_changed_pixels_are_refused(source, tmp_path):
+    """A lossy codec's patches are not those that a video gives."""
+    with pytest.raises(
+        UsageError, match=r"'jpeg'.*not those of the videos; pack .* --store places"
+    ):
+        transfer([source], tmp_path / "places", codec=PLACES)
+
+
+def test_patches_out_of_nowhere_are_refused(lossless, tmp_path):
+    """Places become patches only where the videos are named; what is cut wrongly is refused."""
+    places = transfer([lossless], tmp_path / "places", codec=PLACES)
+    zstd = codec_from("zstd").settings()
+    with pytest.raises(UsageError, match="stores places alone; name the videos with --source"):
+        transfer([places], tmp_path / "back", codec=zstd)
+    kept = Kept(samples(lossless))
+    kept.patches["a"] = kept.patches["a"][::-1]
+    cutting = DatasetDirectory.open(places.uri, patches_from=kept)
+    with pytest.raises(DatasetError, match=r"sample a: video .* now gives other pixels"):
+        transfer([cutting], tmp_path / "back", codec=zstd)
+
+
+def test_a_sample_without_patches_is_not_written_with_a_codec_of_patches(lossless, tmp_path):
+    """It says what is missing instead of writing half a sample."""
+    places = transfer([lossless], tmp_path / "places", codec=PLACES)
+    other = DatasetDirectory.create_or_open(str(tmp_path / "other"), lossless.info)
+    with pytest.raises(UsageError, match="sample a comes without patches"):
+        other.write_shard(0, samples(places))
+    assert other.committed() == []

@@ -4,10 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from gazepack.formats import Failure, verify_shard
-from gazepack.formats.index import index_from_bytes, index_to_bytes, table_to_bytes
+from gazepack.errors import DatasetError
+from gazepack.formats import DatasetDirectory, DatasetInfo, Failure, verify_shard
+from gazepack.formats.index import (
+    index_from_bytes,
+    index_to_bytes,
+    table_to_bytes,
+    table_to_index,
+)
 
 FAILURE = Failure(id="f", uri="u", stage="open", error="VideoError", message="m", attempts=1)
 
@@ -88,7 +95,7 @@ def test_an_index_that_lies_is_found(whole):
     """Every number of the index is compared with what the sample gives."""
     name = whole.index_name(0)
     table, _ = index_from_bytes(whole.storage.read_bytes(name), place=name)
-    for column in ("tokens", "dense_tokens", "window", "frames", "source_bytes", "min_psnr"):
+    for column in ("dense_tokens", "window", "frames", "source_bytes", "min_psnr"):
         position = table.schema.get_field_index(column)
         field = table.schema.field(column)
         values = pa.array([99, table[column][1].as_py()], type=field.type)
@@ -115,3 +122,51 @@ def test_an_index_without_a_sample_is_found(whole):
     assert any("its samples end at" in line for line in problems(whole))
     whole.storage.write_atomic(name, table_to_bytes(table.slice(1, 1)))
     assert any("the one before ends at 0" in line for line in problems(whole))
+
+
+def found_by(root):
+    """Return whether opening or verifying a dataset says that it is damaged."""
+    try:
+        directory = DatasetDirectory.open(str(root))
+        return any(verify_shard(directory, number) for number in directory.committed())
+    except DatasetError:
+        return True
+
+
+@pytest.mark.parametrize("container", ["webdataset", "arrow"])
+@pytest.mark.parametrize("codec", ["jpeg", "places"])
+def test_a_flipped_bit_in_any_file_is_found(container, codec, tmp_path, make_sample):
+    """All over the shard, its index, its failures and dataset.json: no bit can turn without a word."""
+    info = DatasetInfo(container=container, codec={"name": codec}, patch_size=16)
+    dataset = DatasetDirectory.create_or_open(str(tmp_path), info)
+    samples = [make_sample("a"), make_sample("b", tokens=(), seed=1)]
+    dataset.write_shard(0, samples, [FAILURE])
+    assert not found_by(tmp_path)
+    for name in dataset.storage.list():
+        path = tmp_path / name
+        good = path.read_bytes()
+        for turn, at in enumerate(range(0, len(good), max(1, len(good) // 30))):
+            data = bytearray(good)
+            data[at] ^= 1 << turn % 8
+            path.write_bytes(data)
+            assert found_by(tmp_path), (name, at)
+        path.write_bytes(good)
+    assert not found_by(tmp_path)
+
+
+def test_an_index_of_another_library_is_judged_by_its_rows(whole):
+    """Equal bytes are asked only of the library that wrote them; a writer need not give the hashes."""
+    name = whole.index_name(0)
+    table, facts = index_from_bytes(whole.storage.read_bytes(name), place=name)
+    bare = replace(facts, dataset_sha256=None, failures_sha256=None)
+    sink = pa.BufferOutputStream()
+    stored = table_to_index(table, bare)
+    whole.storage.write_atomic(name, stored)
+    assert problems(whole) == []
+    metadata = pq.read_table(pa.BufferReader(stored)).schema.metadata
+    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="none")
+    whole.storage.write_atomic(name, bytes(sink.getvalue()))
+    assert problems(whole) == ["index/000000.parquet: its bytes are not those that its rows give"]
+    other = bytes(sink.getvalue()).replace(b"parquet-cpp-arrow", b"parquet-mr-arrows")
+    whole.storage.write_atomic(name, other)
+    assert problems(whole) == []

@@ -6,6 +6,7 @@ from typing import Any
 from gazepack.errors import UsageError
 from gazepack.formats.codecs.base import Codec
 from gazepack.formats.codecs.jpeg import JpegCodec
+from gazepack.formats.codecs.places import PlacesCodec
 from gazepack.formats.codecs.png import PngCodec
 from gazepack.formats.codecs.raw import RawCodec
 from gazepack.formats.codecs.webp import WebpCodec
@@ -15,7 +16,9 @@ CodecClass = type[JpegCodec] | type[ZstdCodec] | type[WebpCodec] | type[PngCodec
 CODECS: Mapping[str, CodecClass] = {
     codec.name: codec for codec in (JpegCodec, ZstdCodec, WebpCodec, PngCodec, RawCodec)
 }
-"""Every codec this gazepack knows."""
+"""Every codec of patches this gazepack knows."""
+AnyCodec = Codec | PlacesCodec
+"""What a dataset may be stored with."""
 
 
 def codec_from(name: str, **settings: Any) -> Codec:
@@ -37,8 +40,8 @@ def codec_from(name: str, **settings: Any) -> Codec:
     return codec(**settings)
 
 
-def codec_from_settings(settings: Mapping[str, Any]) -> Codec:
-    """Return the codec that `Codec.settings()` described.
+def codec_from_settings(settings: Mapping[str, Any]) -> AnyCodec:
+    """Return the codec that `settings()` of it described.
 
     Raises:
         UsageError: as `codec_from`, or there is no name.
@@ -47,4 +50,5 @@ def codec_from_settings(settings: Mapping[str, Any]) -> Codec:
     name = settings.get("name")
     if not isinstance(name, str):
         raise UsageError(f"codec settings {dict(settings)!r} do not name a codec")
-    return codec_from(name, **rest)
+    places = PlacesCodec()
+    return places if settings == places.settings() else codec_from(name, **rest)

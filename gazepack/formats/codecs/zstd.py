@@ -54,7 +54,7 @@ class ZstdCodec:
         if not num_patches:
             return no_patches(data, patch_size=patch_size, out=out)
         shape = (num_patches, 3, patch_size, patch_size)
-        content = _decompress(data, size=num_patches * 3 * patch_size * patch_size)
+        content = decompress(data, size=num_patches * 3 * patch_size * patch_size)
         planes_N3PP = np.frombuffer(content, dtype=np.uint8).reshape(shape)
         room = make_room(num_patches, patch_size=patch_size, out=out)
         from_differences(planes_N3PP, out=room)
@@ -83,8 +83,12 @@ def from_differences(planes_N3PP: Patches, *, out: Patches) -> None:
     out[...] = planes.transpose(0, 2, 3, 1)
 
 
-def _decompress(data: Stored, *, size: int) -> bytes:
-    """Return exactly `size` bytes, or refuse before they are unpacked."""
+def decompress(data: Stored, *, size: int) -> bytes:
+    """Return exactly `size` bytes of one zstd frame, or refuse before they are unpacked.
+
+    Raises:
+        DatasetError: it is none, or does not state or hold this size.
+    """
     try:
         stated = zstandard.frame_content_size(data)
         if stated != size:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from gazepack.errors import GazepackError
-from gazepack.formats import Codec, DatasetDirectory
+from gazepack.formats import AnyCodec, DatasetDirectory
 from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.executors.meter import RayMeter
 from gazepack.jobs.metrics import Stage
@@ -30,7 +30,7 @@ class Job:
     """Of the dataset directory."""
     settings: PackSettings
     """What decides the bytes."""
-    codec: Codec
+    codec: AnyCodec
     """How patches become bytes."""
     resources: Resources
     """What decides the speed."""
