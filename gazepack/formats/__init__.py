@@ -6,7 +6,7 @@ from gazepack.formats.failures import FAILURES_SCHEMA, Failure
 from gazepack.formats.index import INDEX_SCHEMA
 from gazepack.formats.info import DatasetInfo
 from gazepack.formats.meta import FORMAT_VERSION, MAX_PSNR, SampleMeta
-from gazepack.formats.record import TOKEN_FIELDS, Sample
+from gazepack.formats.record import TOKEN_FIELDS, LooseSample, Sample, are_whole
 from gazepack.formats.storage import Storage, open_storage
 from gazepack.formats.summary import outstanding, summarise
 from gazepack.formats.verify import Problem, verify_shard
@@ -22,10 +22,12 @@ __all__ = [
     "DatasetDirectory",
     "DatasetInfo",
     "Failure",
+    "LooseSample",
     "Problem",
     "Sample",
     "SampleMeta",
     "Storage",
+    "are_whole",
     "codec_from",
     "codec_from_settings",
     "open_storage",

@@ -19,6 +19,7 @@ from gazepack.formats.members import (
     LOSS,
     META,
     TOKENS,
+    SampleT,
     decode_members,
     encoded_patches,
     patches_field,
@@ -145,8 +146,9 @@ class ArrowContainer:
         codec: Codec,
         patch_size: int,
         place: str,
+        kind: type[SampleT],
         room: Room | None = None,
-    ) -> Sample:
+    ) -> SampleT:
         """Return the sample of an index row from its record batch."""
         contents = cut_members(stored, row=row, place=place)
         return decode_members(
@@ -155,6 +157,7 @@ class ArrowContainer:
             codec=codec,
             patch_size=patch_size,
             place=place,
+            kind=kind,
             is_npy=False,
             room=room,
         )

@@ -7,12 +7,12 @@ shard number (and if two do, both write the same bytes).
 """
 
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import pyarrow as pa
+from zlib_ng import zlib_ng
 
 from gazepack.errors import DatasetError, ProvenanceError, UsageError
 from gazepack.formats.codecs.base import Room
@@ -30,7 +30,8 @@ from gazepack.formats.index import (
     index_to_bytes,
 )
 from gazepack.formats.info import INFO_NAME, DatasetInfo
-from gazepack.formats.record import Sample
+from gazepack.formats.members import SampleT
+from gazepack.formats.record import LooseSample, Sample
 from gazepack.formats.shard import ShardWriter
 from gazepack.formats.storage import Storage, is_temporary, open_storage
 
@@ -235,21 +236,37 @@ class DatasetDirectory:
             keys.add(sample.key)
             yield sample
 
-    def read_sample(self, row: Mapping[str, Any], *, room: Room | None = None) -> Sample:
+    def read_sample(self, row: Mapping[str, Any]) -> Sample:
         """Return the sample of a row of `index` or `read_index`, by one range read.
 
         Args:
             row: a dictionary with shard, key, offset, size, crc32 and members.
-            room: gives the memory that the patches are decoded into, uint8 N x P x P x 3; new memory by
-                default.
 
         Raises:
             DatasetError: the shard is missing, or the sample is damaged; names shard, sample and
                 field.
         """
+        return self._read(row, kind=Sample)
+
+    def read_loose(self, row: Mapping[str, Any], *, room: Room | None = None) -> LooseSample:
+        """Return the same with its tokens unchecked: ask `are_whole` of all that were read.
+
+        Args:
+            row: as for `read_sample`.
+            room: gives the memory that the patches are decoded into, uint8 N x P x P x 3; new memory by
+                default.
+
+        Raises:
+            DatasetError: as `read_sample`.
+        """
+        return self._read(row, kind=LooseSample, room=room)
+
+    def _read(
+        self, row: Mapping[str, Any], *, kind: type[SampleT], room: Room | None = None
+    ) -> SampleT:
         name = self.shard_name(row["shard"])
         stored = self.read_stored(row)
-        if zlib.crc32(stored) != row["crc32"]:
+        if zlib_ng.crc32(stored) != row["crc32"]:
             raise DatasetError(
                 "the checksum is wrong: the bytes are not those that were written",
                 place=f"{name}: sample {row['key']}",
@@ -261,6 +278,7 @@ class DatasetDirectory:
             codec=self._codec,
             patch_size=self.info.patch_size,
             place=name,
+            kind=kind,
             room=room,
         )
 

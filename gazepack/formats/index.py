@@ -6,13 +6,13 @@ is read). Everything a batch plan needs is a column; the user's own metadata sta
 """
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from zlib_ng import zlib_ng
 
 from gazepack.errors import DatasetError, FormatVersionError
 from gazepack.formats.meta import FORMAT_VERSION, check_meta
@@ -107,7 +107,7 @@ def index_row(sample: Sample, *, stored: bytes, offset: int, members: Sequence[M
         window=meta.window,
         offset=offset,
         size=len(stored),
-        crc32=zlib.crc32(stored),
+        crc32=zlib_ng.crc32(stored),
         members=tuple(members),
         tokens=sample.num_tokens,
         frames=len(meta.views[0].times),

@@ -7,7 +7,7 @@ are there before anything is allocated, and never unpickles.
 import io
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gazepack.errors import DatasetError, UsageError
 from gazepack.formats.codecs.base import Codec, Room, Stored
 from gazepack.formats.meta import canonical_json, parse_json
-from gazepack.formats.record import TOKEN_FIELDS, Sample
+from gazepack.formats.record import TOKEN_FIELDS, LooseSample, Sample
 
 META = "json"
 TOKENS = "tokens.npy"
@@ -29,6 +29,9 @@ _NPY_HEADER = re.compile(
     rb"\{'descr': '([<>|=][A-Za-z]\d*)', 'fortran_order': (True|False), "
     rb"'shape': \((|\d{1,12},|\d{1,12}(?:, \d{1,12}){1,7})\), \} *\n"
 )
+
+
+SampleT = TypeVar("SampleT", bound=LooseSample)
 
 
 def patches_field(codec: Codec) -> str:
@@ -63,9 +66,10 @@ def decode_members(
     codec: Codec,
     patch_size: int,
     place: str,
+    kind: type[SampleT],
     is_npy: bool = True,
     room: Room | None = None,
-) -> Sample:
+) -> SampleT:
     """Return the sample that `encode_members` stored.
 
     Args:
@@ -74,6 +78,7 @@ def decode_members(
         codec: what encoded the patches.
         patch_size: side of every patch, in pixels.
         place: where the members come from, for messages.
+        kind: `Sample`, or `LooseSample` to check the tokens of many samples together.
         is_npy: whether arrays are `.npy` files; else they are values alone.
         room: gives the memory that the patches are decoded into; new memory by default.
 
@@ -101,7 +106,7 @@ def decode_members(
     )
     own = {META, TOKENS, LOSS, patches_field(codec)}
     try:
-        return Sample(
+        return kind(
             key=key,
             tokens_N6=tokens_N6,
             loss_N=loss_N,

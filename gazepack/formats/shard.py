@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from gazepack.errors import DatasetError
 from gazepack.formats.codecs.base import Codec, Room
 from gazepack.formats.index import IndexRow, Member, index_row
+from gazepack.formats.members import SampleT
 from gazepack.formats.record import Sample
 from gazepack.formats.storage import Staged, Storage
 
@@ -56,8 +57,9 @@ class Container(Protocol):
         codec: Codec,
         patch_size: int,
         place: str,
+        kind: type[SampleT],
         room: Room | None = None,
-    ) -> Sample:
+    ) -> SampleT:
         """Return the sample of an index row.
 
         Args:
@@ -66,6 +68,7 @@ class Container(Protocol):
             codec: what encoded the patches.
             patch_size: side of every patch, in pixels.
             place: the shard, for messages.
+            kind: `Sample`, or `LooseSample` to check the tokens of many samples together.
             room: gives the memory that the patches are decoded into; new memory by default.
 
         Raises:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gazepack.errors import DatasetError, UsageError
-from gazepack.formats import DatasetDirectory
+from gazepack.formats import DatasetDirectory, Sample
 from gazepack.loader import Batch, GazeDataset
 
 Keys = Callable[[list[Batch]], list[str]]
@@ -363,6 +363,35 @@ def test_a_damaged_sample_is_skipped_and_counted(packed: str, keys: Keys) -> Non
     skipped = [line for batch in batches for line in batch.skipped]
     assert len(skipped) == 1
     assert "sample s0010" in skipped[0]
+
+
+def test_a_sample_that_was_written_wrong_is_damage(
+    make_dataset: Callable[..., str], make_sample: Callable[..., Sample], keys: Keys
+) -> None:
+    """A gaze order with a gap under a right checksum is named or skipped, and the others are whole."""
+    uri = make_dataset([[3], [4]])
+    wrong, right = make_sample("w", tokens=[5]), make_sample("x", tokens=[6])
+    wrong.tokens_N6[2, 5] = 9
+    DatasetDirectory.open(uri).write_shard(1, [wrong, right])
+    with pytest.raises(DatasetError, match=r"000001\.tar: sample w: token 2 has rank 9"):
+        list(GazeDataset(uri, batch_size=4))
+    with pytest.warns(UserWarning, match="skipped a damaged sample: .*sample w"):
+        (batch,) = GazeDataset(uri, batch_size=4, on_error="skip", shuffle=False)
+    assert keys([batch]) == ["s0000", "s0001", "x"]
+    assert len(batch.skipped) == 1
+    assert batch.patches[-6:].permute(0, 2, 3, 1).numpy().tolist() == right.patches_NPP3.tolist()
+
+
+def test_batches_read_together_are_those_read_one_by_one(packed: str) -> None:
+    """The fast way, straight into the batch, and the one that dials take give the same, bit by bit."""
+    fast, slow = (
+        list(GazeDataset(packed, batch_size=4, max_tokens=most)) for most in (None, 10**6)
+    )
+    for batch, same in zip(fast, slow, strict=True):
+        assert (batch.meta, batch.state) == (same.meta, same.state)
+        for name in ("patches", "view", "frame", "scale", "row", "col", "rank", "cu_seqlens"):
+            assert getattr(batch, name).equal(getattr(same, name))
+        assert np.array_equal(batch.loss, same.loss, equal_nan=True)
 
 
 def test_a_batch_of_damaged_samples_is_empty(packed: str) -> None:
