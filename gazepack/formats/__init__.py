@@ -14,7 +14,7 @@ from gazepack.formats.index import INDEX_SCHEMA
 from gazepack.formats.info import DatasetInfo
 from gazepack.formats.meta import FORMAT_VERSION, MAX_PSNR, SampleMeta
 from gazepack.formats.patch_source import PatchSource
-from gazepack.formats.record import TOKEN_FIELDS, Sample
+from gazepack.formats.record import TOKEN_FIELDS, LooseSample, Sample, are_whole
 from gazepack.formats.storage import Storage, open_storage
 from gazepack.formats.summary import outstanding, summarise
 from gazepack.formats.verify import Problem, verify_shard
@@ -31,12 +31,14 @@ __all__ = [
     "DatasetDirectory",
     "DatasetInfo",
     "Failure",
+    "LooseSample",
     "PatchSource",
     "PlacesCodec",
     "Problem",
     "Sample",
     "SampleMeta",
     "Storage",
+    "are_whole",
     "codec_from",
     "codec_from_settings",
     "open_storage",

@@ -20,6 +20,7 @@ from gazepack.formats.members import (
     LOSS,
     META,
     TOKENS,
+    SampleT,
     coded_field,
     decode_members,
     encoded,
@@ -162,8 +163,9 @@ class ArrowContainer:
         codec: AnyCodec,
         patch_size: int,
         place: str,
+        kind: type[SampleT],
         room: Room | None = None,
-    ) -> Sample:
+    ) -> SampleT:
         """Return the sample of an index row from its record batch."""
         contents = cut_members(stored, row=row, place=place)
         return decode_members(
@@ -172,6 +174,7 @@ class ArrowContainer:
             codec=codec,
             patch_size=patch_size,
             place=place,
+            kind=kind,
             is_npy=False,
             room=room,
         )

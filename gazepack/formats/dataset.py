@@ -8,7 +8,6 @@ shard number (and if two do, both write the same bytes).
 
 import hashlib
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from zlib_ng import zlib_ng
 
 from gazepack.errors import DatasetError, ProvenanceError, UsageError
 from gazepack.formats.codecs.base import Room, Stored
@@ -35,8 +35,9 @@ from gazepack.formats.index import (
 )
 from gazepack.formats.info import INFO_NAME, DatasetInfo
 from gazepack.formats.mapped import MappedFiles
+from gazepack.formats.members import SampleT
 from gazepack.formats.patch_source import PatchSource, cut_patches
-from gazepack.formats.record import Sample
+from gazepack.formats.record import LooseSample, Sample
 from gazepack.formats.shard import ShardWriter
 from gazepack.formats.storage import LocalStorage, Storage, is_temporary, open_storage
 
@@ -282,13 +283,11 @@ class DatasetDirectory:
             keys.add(sample.key)
             yield sample
 
-    def read_sample(self, row: Mapping[str, Any], *, room: Room | None = None) -> Sample:
+    def read_sample(self, row: Mapping[str, Any]) -> Sample:
         """Return the sample of a row of `index` or `read_index`, by one range read.
 
         Args:
             row: a dictionary with shard, key, offset, size, crc32 and members.
-            room: gives the memory that the patches are decoded into, uint8 N x P x P x 3; new memory by
-                default.
 
         Returns:
             The sample; without patches where they are not stored and nobody cuts them.
@@ -297,9 +296,27 @@ class DatasetDirectory:
             DatasetError: the shard is missing, the sample is damaged, or its patches cannot be cut; names
                 shard, sample and field.
         """
+        return self._read(row, kind=Sample)
+
+    def read_loose(self, row: Mapping[str, Any], *, room: Room | None = None) -> LooseSample:
+        """Return the same with its tokens unchecked: ask `are_whole` of all that were read.
+
+        Args:
+            row: as for `read_sample`.
+            room: gives the memory that the patches are decoded into, uint8 N x P x P x 3; new memory by
+                default.
+
+        Raises:
+            DatasetError: as `read_sample`.
+        """
+        return self._read(row, kind=LooseSample, room=room)
+
+    def _read(
+        self, row: Mapping[str, Any], *, kind: type[SampleT], room: Room | None = None
+    ) -> SampleT:
         name = self.shard_name(row["shard"])
         stored = self.read_stored(row)
-        if zlib.crc32(stored) != row["crc32"]:
+        if zlib_ng.crc32(stored) != row["crc32"]:
             raise DatasetError(
                 "the checksum is wrong: the bytes are not those that were written",
                 place=f"{name}: sample {row['key']}",
@@ -311,6 +328,7 @@ class DatasetDirectory:
             codec=self._codec,
             patch_size=self.info.patch_size,
             place=name,
+            kind=kind,
             room=room,
         )
         if sample.patches_NPP3 is not None or self._patches_from is None:

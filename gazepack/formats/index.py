@@ -6,7 +6,6 @@ is read). Everything a batch plan needs is a column; the user's own metadata sta
 """
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from zlib_ng import zlib_ng
 
 from gazepack.errors import DatasetError, FormatVersionError
 from gazepack.formats.codecs.base import Stored
@@ -122,7 +122,7 @@ def index_row(
         window=meta.window,
         offset=offset,
         size=len(stored),
-        crc32=zlib.crc32(stored),
+        crc32=zlib_ng.crc32(stored),
         members=tuple(members),
         tokens=sample.num_tokens,
         frames=len(meta.views[0].times),

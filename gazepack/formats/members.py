@@ -7,7 +7,7 @@ are there before anything is allocated, and never unpickles.
 import io
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from gazepack.formats.codecs import AnyCodec, PlacesCodec
 from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.codecs.places import Placed, pixels_crc32
 from gazepack.formats.meta import canonical_json, check_meta, parse_json
-from gazepack.formats.record import TOKEN_FIELDS, Sample
+from gazepack.formats.record import TOKEN_FIELDS, LooseSample, Sample
 
 META = "json"
 TOKENS = "tokens.npy"
@@ -32,6 +32,9 @@ _NPY_HEADER = re.compile(
     rb"\{'descr': '([<>|=][A-Za-z]\d*)', 'fortran_order': (True|False), "
     rb"'shape': \((|\d{1,12},|\d{1,12}(?:, \d{1,12}){1,7})\), \} *\n"
 )
+
+
+SampleT = TypeVar("SampleT", bound=LooseSample)
 
 
 def coded_field(codec: AnyCodec) -> str:
@@ -81,9 +84,10 @@ def decode_members(
     codec: AnyCodec,
     patch_size: int,
     place: str,
+    kind: type[SampleT],
     is_npy: bool = True,
     room: Room | None = None,
-) -> Sample:
+) -> SampleT:
     """Return the sample that `encode_members` stored.
 
     Args:
@@ -92,6 +96,7 @@ def decode_members(
         codec: what encoded the patches, or their places.
         patch_size: side of every patch, in pixels.
         place: where the members come from, for messages.
+        kind: `Sample`, or `LooseSample` to check the tokens of many samples together.
         is_npy: whether arrays are `.npy` files; else they are values alone.
         room: gives the memory that the patches are decoded into; new memory by default.
 
@@ -123,7 +128,7 @@ def decode_members(
         parts["patches_NPP3"] = at(coded, codec.decode, **size, out=out)
     fields = {name: bytes(data) for name, data in members.items() if name not in own}
     try:
-        return Sample(key=key, meta=meta, fields=fields, **parts)
+        return kind(key=key, meta=meta, fields=fields, **parts)
     except UsageError as error:
         raise DatasetError(error.problem, place=place) from error
 

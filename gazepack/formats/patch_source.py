@@ -10,13 +10,13 @@ from gazepack.errors import DatasetError
 from gazepack.formats.codecs.base import Patches, make_room
 from gazepack.formats.codecs.places import pixels_crc32
 from gazepack.formats.info import DatasetInfo
-from gazepack.formats.record import Sample
+from gazepack.formats.record import LooseSample
 
 
 class PatchSource(Protocol):
     """Cuts the patches of samples that come with their places alone; may be pickled, and used by threads."""
 
-    def cut(self, sample: Sample, info: DatasetInfo, *, out: Patches) -> None:
+    def cut(self, sample: LooseSample, info: DatasetInfo, *, out: Patches) -> None:
         """Put the patches of a sample into `out`, uint8 N x P x P x 3, in the order of its tokens.
 
         Args:
@@ -31,7 +31,7 @@ class PatchSource(Protocol):
 
 
 def cut_patches(
-    source: PatchSource, sample: Sample, info: DatasetInfo, *, place: str, out: Patches | None
+    source: PatchSource, sample: LooseSample, info: DatasetInfo, *, place: str, out: Patches | None
 ) -> Patches:
     """Return the patches of a sample, cut from its video and known to be those that were chosen.
 

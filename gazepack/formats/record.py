@@ -2,14 +2,15 @@
 
 A `Sample` is checked when it is built, by writers and readers alike, so whoever holds one may rely
 on it: shapes and types fit, every token lies in the grid of its view, the gaze order has no gaps,
-and the counts of the metadata are the counts of the tokens. The check costs about as much as
-copying the arrays.
+and the counts of the metadata are the counts of the tokens. Half of the check is the price of asking numpy,
+so a reader of many samples takes `LooseSample`s and asks once, `are_whole`, for the tokens of all.
 
     legend   N  tokens      P  side of a patch in pixels
              6  `TOKEN_FIELDS`      3  red, green, blue
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,14 +31,18 @@ OWN_FIELDS = frozenset(("json", "tokens.npy", "loss.npy", "places.zst"))
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _FIELD = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)*")
 _MAX_FIELD = 60
+_MOST_TILES = 2**15
+"""Down or across: every uint16 row and column lies in so many, at every scale."""
+_MOST_MARKS = 2**24
+"""Bytes that are spent to mark the cells that have a token; beyond, tokens are sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sample:
-    """A segment, or a window of it, with all its tokens.
+class LooseSample:
+    """A sample of which all is checked but the tokens' places and gaze order.
 
     Raises:
-        UsageError: a part that breaks a rule of `docs/format.md`, sections 3 and 4.
+        UsageError: another part that breaks a rule of `docs/format.md`, sections 3 and 4.
     """
 
     key: str
@@ -56,6 +61,8 @@ class Sample:
     """Of the patches, by `codecs.places.pixels_crc32`; to be met by whoever cuts them, where they are None."""
     encoded: bytes | None = None
     """The patches as the dataset's codec already encoded them, for a copy that must not encode them twice."""
+    views: list[ViewMeta] = field(init=False)
+    """Those of `meta`, checked."""
 
     def __post_init__(self) -> None:
         check_key(self.key)
@@ -73,7 +80,7 @@ class Sample:
                 f"{self.loss_N.shape}"
             )
         self._check_patches(num_tokens, meta)
-        check_tokens(self.tokens_N6, meta.views)
+        object.__setattr__(self, "views", meta.views)
 
     def _check_patches(self, num_tokens: int, meta: SampleMeta) -> None:
         num_patches, patch_size = num_tokens, meta.views[0].patch_size
@@ -101,6 +108,19 @@ class Sample:
     def patch_size(self) -> int:
         """Side of every patch, in pixels (P)."""
         return int(self.meta["views"][0]["patch_size"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample(LooseSample):
+    """A segment, or a window of it, with all its tokens.
+
+    Raises:
+        UsageError: a part that breaks a rule of `docs/format.md`, sections 3 and 4.
+    """
+
+    def __post_init__(self) -> None:
+        LooseSample.__post_init__(self)  # not `super()`, which a class with slots cannot ask
+        check_tokens(self.tokens_N6, self.views)
 
 
 def check_key(key: str) -> None:
@@ -145,49 +165,84 @@ def check_tokens(tokens_N6: npt.NDArray[np.uint16], views: list[ViewMeta]) -> No
         UsageError: a view, frame, scale or place that does not exist or occurs twice, counts that
             differ from the views' own, or a gaze order that is unsorted or has a gap.
     """
-    if not _are_whole(tokens_N6, views):
+    if not _keep_all_rules([tokens_N6], [views]):
         refuse_tokens(tokens_N6, views)
 
 
-def _are_whole(tokens_N6: npt.NDArray[np.uint16], views: list[ViewMeta]) -> bool:
-    """Return whether tokens keep every rule; equal to `refuse_tokens` not raising."""
-    num_tokens = len(tokens_N6)
-    view, frame, scale, row, col, rank = tokens_N6.T.astype(np.int64, order="C")
+def are_whole(samples: Sequence[LooseSample]) -> bool:
+    """Return whether all tokens of some samples keep every rule, so that each could be a `Sample`."""
+    return not samples or _keep_all_rules(
+        [s.tokens_N6 for s in samples], [s.views for s in samples]
+    )
+
+
+def _keep_all_rules(
+    tokens_SN6: Sequence[npt.NDArray[np.uint16]], views_of_all: Sequence[Sequence[ViewMeta]]
+) -> bool:
+    """Return whether the tokens of samples keep every rule; equal to `refuse_tokens` not raising for any.
+
+    The frames of all views of all samples are numbered through, so that no rule mixes two samples.
+    """
+    views = [v for own in views_of_all for v in own]
+    num_tokens = [len(tokens_N6) for tokens_N6 in tokens_SN6]
+    if [sum(sum(v.tokens) for v in own) for own in views_of_all] != num_tokens:
+        return False
+    tokens_6N = np.ascontiguousarray(np.concatenate(tokens_SN6).T)
+    view, frame, scale, row, col, rank = tokens_6N
     # 1. views and frames are just what the counts say, in their order
+    num_frames = [len(v.times) for v in views]
     counts = np.array([count for v in views for count in v.tokens], dtype=np.int64)
-    if counts.sum() != num_tokens:
+    number_of_view = [number for own in views_of_all for number in range(len(own))]
+    views_of_frames = np.repeat(number_of_view, num_frames)
+    frames = np.arange(len(counts)) - np.repeat(np.cumsum(num_frames) - num_frames, num_frames)
+    if (view != np.repeat(views_of_frames, counts)).any():
         return False
-    frame_of_all = np.repeat(np.arange(len(counts)), counts)
-    frames = np.concatenate([np.arange(len(v.times)) for v in views])
-    if not (frame == frames[frame_of_all]).all():
-        return False
-    views_of_frames = np.repeat(np.arange(len(views)), [len(v.times) for v in views])
-    if not (view == views_of_frames[frame_of_all]).all():
+    if (frame != np.repeat(frames, counts)).any():
         return False
     # 2. places lie in their grids, each once
     if scale.max(initial=0) >= len(SCALE_SIDES):
         return False
-    sides = np.array(SCALE_SIDES, dtype=np.int64)[scale]
-    tile_row, tile_col = row // sides, col // sides
-    num_cols = np.array([v.cols for v in views])[view] if len(views) > 1 else views[0].cols
-    num_rows = np.array([v.rows for v in views])[view] if len(views) > 1 else views[0].rows
-    if (tile_row >= num_rows).any() or (tile_col >= num_cols).any():
+    sides_4 = np.array(SCALE_SIDES, dtype=np.int64)
+    heights = np.repeat([min(v.rows, _MOST_TILES) for v in views], num_frames)
+    widths = np.repeat([min(v.cols, _MOST_TILES) for v in views], num_frames)
+    rows_F4, cols_F4 = heights[:, None] * sides_4, widths[:, None] * sides_4
+    frame_of_all = np.repeat(np.arange(len(counts)), counts)
+    at = frame_of_all * len(SCALE_SIDES) + scale
+    cols = cols_F4.ravel()[at]
+    if (row >= rows_F4.ravel()[at]).any() or (col >= cols).any():
         return False
-    place = (frame_of_all * len(SCALE_SIDES) + scale << 32) + (row << 16) + col
-    place.sort()  # in place; `np.unique` hashes, which takes ten times as long
-    if (place[1:] == place[:-1]).any():
+    cells_F4 = rows_F4 * cols_F4
+    ends = np.cumsum(cells_F4)  # the cells of all frames and scales are numbered through
+    cells = (ends - cells_F4.ravel())[at] + row * cols + col
+    if not _are_distinct(cells, below=int(ends[-1]) if len(ends) else 0):
         return False
     # 3. ranks count the tokens of each tile of a frame; with one tile these stand side by side
-    groups = frame_of_all
-    if any(v.rows * v.cols > 1 for v in views):
-        tile = tile_row * num_cols + tile_col
-        groups = frame_of_all * (1 + tile.max(initial=0)) + tile
-        order = np.argsort(groups, kind="stable")
-        groups, rank = groups[order], rank[order]
-    positions = np.arange(num_tokens)
-    starts = np.zeros(num_tokens, dtype=np.int64)
+    if all(v.rows * v.cols == 1 for v in views):
+        firsts = np.cumsum(counts) - counts
+        return bool((rank == np.arange(len(rank)) - np.repeat(firsts, counts)).all())
+    sides = sides_4[scale]
+    tile = (row // sides) * widths[frame_of_all] + col // sides
+    return _count_up(rank, groups=frame_of_all * (1 + int(tile.max(initial=0))) + tile)
+
+
+def _are_distinct(cells: npt.NDArray[np.int64], *, below: int) -> bool:
+    """Return whether no cell occurs twice."""
+    if below <= _MOST_MARKS:
+        is_taken = np.zeros(below, dtype=bool)
+        is_taken[cells] = True
+        return bool(np.count_nonzero(is_taken) == len(cells))
+    ordered = np.sort(cells)  # `np.unique` hashes, which takes ten times as long
+    return bool((ordered[1:] != ordered[:-1]).all())
+
+
+def _count_up(rank: npt.NDArray[np.uint16], *, groups: npt.NDArray[np.int64]) -> bool:
+    """Return whether the ranks of every group are 0, 1, 2, ... in their order."""
+    order = np.argsort(groups, kind="stable")
+    groups = groups[order]
+    positions = np.arange(len(groups))
+    starts = np.zeros(len(groups), dtype=np.int64)
     starts[1:] = positions[1:] * (groups[1:] != groups[:-1])
-    return bool((rank == positions - np.maximum.accumulate(starts)).all())
+    return bool((rank[order] == positions - np.maximum.accumulate(starts)).all())
 
 
 def refuse_tokens(tokens_N6: npt.NDArray[np.uint16], views: list[ViewMeta]) -> None:

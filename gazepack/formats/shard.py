@@ -14,6 +14,7 @@ from gazepack.errors import DatasetError
 from gazepack.formats.codecs import AnyCodec
 from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.index import IndexRow, Member, index_row
+from gazepack.formats.members import SampleT
 from gazepack.formats.record import Sample
 from gazepack.formats.storage import Staged, Storage
 
@@ -59,8 +60,9 @@ class Container(Protocol):
         codec: AnyCodec,
         patch_size: int,
         place: str,
+        kind: type[SampleT],
         room: Room | None = None,
-    ) -> Sample:
+    ) -> SampleT:
         """Return the sample of an index row.
 
         Args:
@@ -69,6 +71,7 @@ class Container(Protocol):
             codec: what encoded the patches, or their places.
             patch_size: side of every patch, in pixels.
             place: the shard, for messages.
+            kind: `Sample`, or `LooseSample` to check the tokens of many samples together.
             room: gives the memory that the patches are decoded into; new memory by default.
 
         Raises:

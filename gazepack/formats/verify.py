@@ -5,13 +5,13 @@ first, since the reader of the report wants to know whether one sample or the wh
 """
 
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from zlib_ng import zlib_ng
 
 from gazepack.errors import DatasetError
 from gazepack.formats.codecs.base import Stored
@@ -129,7 +129,7 @@ def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: Stored)
     name = directory.shard_name(row["shard"])
     place = f"{name}: sample {row['key']}"
     problems: list[Problem] = []
-    crc32 = zlib.crc32(stored)
+    crc32 = zlib_ng.crc32(stored)
     if crc32 != row["crc32"]:
         problem = f"its CRC-32 is {crc32:08x}, the index says {row['crc32']:08x}"
         problems.append(Problem(place=place, problem=problem))
@@ -143,6 +143,7 @@ def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: Stored)
             codec=codec,
             patch_size=directory.info.patch_size,
             place=name,
+            kind=Sample,
         )
     except DatasetError as error:
         return [*problems, _from_error(error, place)]

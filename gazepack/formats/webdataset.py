@@ -15,7 +15,7 @@ from gazepack.errors import DatasetError
 from gazepack.formats.codecs import AnyCodec
 from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.index import Member
-from gazepack.formats.members import decode_members, encode_members
+from gazepack.formats.members import SampleT, decode_members, encode_members
 from gazepack.formats.record import Sample
 from gazepack.formats.shard import Encoder, Row, cut_members
 from gazepack.formats.storage import Storage
@@ -63,12 +63,19 @@ class WebDatasetContainer:
         codec: AnyCodec,
         patch_size: int,
         place: str,
+        kind: type[SampleT],
         room: Room | None = None,
-    ) -> Sample:
+    ) -> SampleT:
         """Return the sample of an index row from its stretch of the tar."""
         contents = cut_members(stored, row=row, place=place)
         return decode_members(
-            contents, key=row["key"], codec=codec, patch_size=patch_size, place=place, room=room
+            contents,
+            key=row["key"],
+            codec=codec,
+            patch_size=patch_size,
+            place=place,
+            kind=kind,
+            room=room,
         )
 
     def head(self, storage: Storage, name: str, *, codec: AnyCodec) -> bytes:  # noqa: ARG002

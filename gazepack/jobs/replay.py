@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from gazepack.errors import DatasetError, VideoError
-from gazepack.formats import DatasetDirectory, DatasetInfo, Problem, Sample
+from gazepack.formats import DatasetDirectory, DatasetInfo, LooseSample, Problem, Sample
 from gazepack.formats.info import INFO_NAME
 from gazepack.geometry import Grid
 from gazepack.jobs.decoder import shown
@@ -63,7 +63,7 @@ def refitted(sample: Sample, view: int, segment: Segment, info: DatasetInfo) -> 
         yield fit(rgb_HW3, grid)
 
 
-def source_frames(sample: Sample, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
+def source_frames(sample: LooseSample, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
     """Yield the frames of a sample as its video has them, uint8 H x W x 3, before they are fitted.
 
     Raises:
@@ -75,7 +75,7 @@ def source_frames(sample: Sample, segment: Segment, info: DatasetInfo) -> Iterat
         raise shown(error) from None
 
 
-def _source_frames(sample: Sample, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
+def _source_frames(sample: LooseSample, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
     """Yield what `source_frames` yields; its errors may name passwords and signatures."""
     times = sample.meta["views"][0]["times"]  # all views see the same frames
     if not times:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from gazepack.errors import DatasetError, UsageError, VideoError
-from gazepack.formats import DatasetInfo, Sample
+from gazepack.formats import DatasetInfo, LooseSample
 from gazepack.geometry import Grid
 from gazepack.jobs.replay import source_frames, view_grid
 from gazepack.jobs.sources import Segment, list_sources
@@ -47,7 +47,7 @@ class SourcePatches:
         videos._listing = listing
         return videos
 
-    def cut(self, sample: Sample, info: DatasetInfo, *, out: Pixels) -> None:
+    def cut(self, sample: LooseSample, info: DatasetInfo, *, out: Pixels) -> None:
         """Put the patches of a sample into `out`, uint8 N x P x P x 3, in the order of its tokens.
 
         Raises:
@@ -78,7 +78,7 @@ class SourcePatches:
         return Segment.from_row(self._listing.slice(at, 1).to_pylist()[0])
 
 
-def _bounds(sample: Sample) -> list[list[int]]:
+def _bounds(sample: LooseSample) -> list[list[int]]:
     """Return for each view where the tokens of its frames begin, and where the last ones end.
 
     Raises:

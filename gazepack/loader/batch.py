@@ -10,6 +10,7 @@ legend   N  tokens of all samples      S  samples      P  side of a patch in pix
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,7 +20,8 @@ import numpy.typing as npt
 import torch
 
 from gazepack.errors import DatasetError, UsageError
-from gazepack.formats import TOKEN_FIELDS
+from gazepack.formats import TOKEN_FIELDS, LooseSample
+from gazepack.loader.memory import BatchMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,23 +143,31 @@ class BatchBuilder:
     Args:
         capacity: most tokens of all samples.
         patch_size: side of every patch, in pixels.
+        memory: where that of the patches comes from, unless it is page-locked.
         pin_memory: whether the memory is page-locked, from where a GPU copies without a detour.
     """
 
-    def __init__(self, capacity: int, *, patch_size: int, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        patch_size: int,
+        memory: BatchMemory | None = None,
+        pin_memory: bool = False,
+    ) -> None:
         shape = (capacity, patch_size, patch_size, 3)
         self._capacity = capacity
         if pin_memory:
             self._patches = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-        else:  # numpy asks for large pages, which are had in a fraction of the time
-            self._patches = torch.from_numpy(np.empty(shape, dtype=np.uint8))
+        else:
+            self._patches = (memory or BatchMemory()).take(math.prod(shape)).view(shape)
         self._tokens = torch.empty(
             (len(TOKEN_FIELDS), capacity), dtype=torch.int32, pin_memory=pin_memory
         )
         self._loss = torch.empty(capacity, dtype=torch.float32, pin_memory=pin_memory)
         self._patches_NPP3: npt.NDArray[np.uint8] = self._patches.numpy()
-        self._tokens_6N: npt.NDArray[np.int32] = self._tokens.numpy()
-        self._loss_N: npt.NDArray[np.float32] = self._loss.numpy()
+        self._tokens_SN6: list[npt.NDArray[np.uint16]] = []
+        self._loss_SN: list[npt.NDArray[np.float16]] = []
         self._pin_memory = pin_memory
         self._bounds = [0]
         self._meta: list[dict[str, Any]] = []
@@ -178,40 +188,38 @@ class BatchBuilder:
 
     def add(
         self,
+        sample: LooseSample,
         *,
-        tokens_N6: npt.NDArray[np.uint16],
-        loss_N: npt.NDArray[np.float16],
-        patches_NPP3: npt.NDArray[np.uint8],
-        kept: npt.NDArray[np.int64] | None,
         meta: dict[str, Any],
+        kept: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """Append a sample.
 
         Args:
-            tokens_N6: all its tokens.
-            loss_N: as stored.
-            patches_NPP3: as decoded; copied, unless they are what `room` gave.
-            kept: the tokens that stay; None for all.
+            sample: its patches are copied, unless they are what `room` gave.
             meta: its entry in `Batch.meta`.
+            kept: the tokens that stay; None for all.
 
         Raises:
             DatasetError: it has more tokens than there is room for: the index counts fewer.
         """
-        count = len(tokens_N6) if kept is None else len(kept)
-        start = self._bounds[-1]
-        end = start + count
+        assert sample.patches_NPP3 is not None  # `GazeDataset` asked for who cuts them
         which = slice(None) if kept is None else kept
-        place_NPP3 = self.room(count, place=f"sample {meta.get('key')}")
-        if not np.may_share_memory(patches_NPP3, place_NPP3):
-            place_NPP3[...] = patches_NPP3[which]
-        self._tokens_6N[:, start:end] = tokens_N6[which].T
-        self._loss_N[start:end] = loss_N[which]
-        self._bounds.append(end)
+        tokens_N6 = sample.tokens_N6[which]
+        place_NPP3 = self.room(len(tokens_N6), place=f"sample {sample.key}")
+        if not np.may_share_memory(sample.patches_NPP3, place_NPP3):
+            place_NPP3[...] = sample.patches_NPP3[which]
+        self._tokens_SN6.append(tokens_N6)
+        self._loss_SN.append(sample.loss_N[which])
+        self._bounds.append(self._bounds[-1] + len(tokens_N6))
         self._meta.append(meta)
 
     def finish(self, *, skipped: Sequence[str] = (), state: dict[str, Any] | None = None) -> Batch:
         """Return the batch; nothing is copied, so the builder is not to be used any more."""
         end = self._bounds[-1]
+        if self._meta:  # all samples at a time: asking numpy takes longer than a sample's numbers
+            self._tokens.numpy()[:, :end] = np.concatenate(self._tokens_SN6).T
+            self._loss.numpy()[:end] = np.concatenate(self._loss_SN)
         bounds = torch.tensor(self._bounds, dtype=torch.int32)
         columns = dict(zip(TOKEN_FIELDS, self._tokens[:, :end], strict=True))
         return Batch(

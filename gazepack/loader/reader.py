@@ -8,20 +8,23 @@ and may pass are tried again by the storage itself (`gazepack.formats.remote`).
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from gazepack.errors import DatasetError
-from gazepack.formats import DatasetDirectory, PatchSource, Sample, Storage
+from gazepack.formats import DatasetDirectory, LooseSample, PatchSource, Storage, are_whole
 from gazepack.loader.batch import Batch, BatchBuilder
 from gazepack.loader.cache import CachedStorage, Facts, ShardCache
 from gazepack.loader.catalog import Catalog
 from gazepack.loader.dials import Dials
+from gazepack.loader.memory import BatchMemory
 
 OnError = Literal["raise", "skip"]
+Row = Mapping[str, Any]
+"""An address of the catalog."""
 _SHARD = re.compile(r"shards/(\d+)\.\w+")
 
 
@@ -50,9 +53,9 @@ class SampleReader:
         patches_from: PatchSource | None = None,
     ) -> None:
         self.catalog = catalog
-        self.dials = dials
+        self._dials = dials
         self._tokens = tokens
-        self._keeps_all = dials.is_off
+        self._memory = BatchMemory()
         self._on_error = on_error
         self._pin_memory = pin_memory
         self._cache = cache
@@ -72,33 +75,52 @@ class SampleReader:
             DatasetError: a sample is damaged, unless these are skipped; names shard and sample.
             StorageError: the storage cannot be read.
         """
-        builder = BatchBuilder(
-            int(self._tokens[positions].sum()),
-            patch_size=self.catalog.patch_size,
-            pin_memory=self._pin_memory,
-        )
+        rows = self.catalog.rows(positions)
+        num_tokens = int(self._tokens[positions].sum())
+        builder = self._read_together(rows, num_tokens) if self._dials.is_off else None
+        if builder is not None:
+            return builder.finish(state=state)
+        builder, skipped = self._read_each(rows, num_tokens)
+        return builder.finish(skipped=skipped, state=state)
+
+    def _read_together(self, rows: Sequence[Row], num_tokens: int) -> BatchBuilder | None:
+        """Read all tokens of all samples, straight to their place; None where one is damaged.
+
+        The tokens are checked all at a time, which takes a fifth of the time.
+        """
+        builder = self._builder(num_tokens)
+        samples = []
+        try:
+            for row in rows:
+                sample = self._directory(row["dataset"]).read_loose(row, room=builder.room)
+                builder.add(sample, meta=_meta(sample, row))
+                samples.append(sample)
+        except DatasetError:
+            return None
+        return builder if are_whole(samples) else None
+
+    def _read_each(self, rows: Sequence[Row], num_tokens: int) -> tuple[BatchBuilder, list[str]]:
+        """Read what the dials keep of each sample, and find out which are damaged."""
+        builder = self._builder(num_tokens)
         skipped: list[str] = []
-        for row in self.catalog.rows(positions):
+        for row in rows:
             try:
-                self._add(builder, row)
+                sample = self._directory(row["dataset"]).read_sample(row)
+                kept = self._dials.keep(sample.tokens_N6, sample.loss_N)
+                builder.add(sample, meta=_meta(sample, row), kept=kept)
             except DatasetError as error:
                 if self._on_error == "raise":
                     raise
                 skipped.append(str(error))
                 warnings.warn(f"skipped a damaged sample: {error}", stacklevel=2)
-        return builder.finish(skipped=skipped, state=state)
+        return builder, skipped
 
-    def _add(self, builder: BatchBuilder, row: Mapping[str, Any]) -> None:
-        room = builder.room if self._keeps_all else None
-        sample: Sample = self._directory(row["dataset"]).read_sample(row, room=room)
-        assert sample.patches_NPP3 is not None  # `GazeDataset` asked for who cuts them
-        joined = {"joined": row["joined"]} if "joined" in row else {}
-        builder.add(
-            tokens_N6=sample.tokens_N6,
-            loss_N=sample.loss_N,
-            patches_NPP3=sample.patches_NPP3,
-            kept=None if self._keeps_all else self.dials.keep(sample.tokens_N6, sample.loss_N),
-            meta={**sample.meta, "fields": dict(sample.fields), **joined},
+    def _builder(self, num_tokens: int) -> BatchBuilder:
+        return BatchBuilder(
+            num_tokens,
+            patch_size=self.catalog.patch_size,
+            memory=self._memory,
+            pin_memory=self._pin_memory,
         )
 
     def _directory(self, number: int) -> DatasetDirectory:
@@ -112,6 +134,12 @@ class SampleReader:
                 directory = _cached(directory, self._cache, patches_from)
             self._opened[number] = directory
         return self._opened[number]
+
+
+def _meta(sample: LooseSample, row: Row) -> dict[str, Any]:
+    """Return a sample's entry in `Batch.meta`."""
+    joined = {"joined": row["joined"]} if "joined" in row else {}
+    return {**sample.meta, "fields": dict(sample.fields), **joined}
 
 
 def _cached(

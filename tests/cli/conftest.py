@@ -35,5 +35,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dataset(folder: Path) -> Path:
     """The videos, packed by the program itself."""
     out = folder.parent / "packed"
-    assert run(["pack", str(folder), "--out", str(out), "--samples-per-shard", "2"]) == 3
+    serial = ["--executor", "serial"]  # starting Ray takes far longer than these videos
+    assert run(["pack", str(folder), "--out", str(out), "--samples-per-shard", "2", *serial]) == 3
     return out

@@ -14,13 +14,16 @@ from gazepack.formats import PlacesCodec, codec_from
 from gazepack.formats import members as members_module
 from gazepack.formats.codecs.places import pixels_crc32
 from gazepack.formats.members import decode_members, encode_members, from_npy, to_npy
+from gazepack.formats.record import Sample
 
 CODEC = codec_from("zstd")
 
 
 def decode(members):
     """Return the sample `k` of these members."""
-    return decode_members(members, key="k", codec=CODEC, patch_size=16, place="shards/000001.tar")
+    return decode_members(
+        members, key="k", codec=CODEC, patch_size=16, place="shards/000001.tar", kind=Sample
+    )
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,6 +1,8 @@
 """What a sample may be."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gazepack.errors import UsageError
+from gazepack.formats import record
 from gazepack.formats.meta import ViewMeta
-from gazepack.formats.record import check_tokens, refuse_tokens
+from gazepack.formats.record import are_whole, check_tokens, refuse_tokens
 from gazepack.geometry import SCALE_SIDES
 
 
@@ -150,31 +153,37 @@ def tokens_of(rng, shapes):
     return np.array(table, dtype=np.uint16).reshape(-1, 6), views
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    shapes=st.lists(
-        st.tuples(st.integers(1, 2), st.integers(1, 2), st.lists(st.integers(0, 9), max_size=3)),
-        min_size=1,
-        max_size=3,
-    ),
-    seed=st.integers(0, 2**32),
-    kind=st.sampled_from(["none", "value", "swap", "copy", "drop"]),
+def changed(rng, tokens, kind):
+    """Return tokens with one of them changed; `kind` says how."""
+    if not len(tokens) or kind == "none":
+        return tokens
+    at, other = rng.integers(0, len(tokens), 2)
+    if kind == "value":
+        tokens[at, rng.integers(0, 6)] = rng.choice([0, 1, 2, 3, 4, 13, 14, 27, 65535])
+    elif kind == "swap":
+        tokens[[at, other]] = tokens[[other, at]]
+    elif kind == "copy":
+        tokens[at, :5] = tokens[other, :5]
+    else:
+        tokens = np.delete(tokens, at, axis=0)
+    return tokens
+
+
+SHAPES = st.lists(
+    st.tuples(st.integers(1, 2), st.integers(1, 2), st.lists(st.integers(0, 9), max_size=3)),
+    min_size=1,
+    max_size=3,
 )
+KINDS = st.sampled_from(["none", "value", "swap", "copy", "drop"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(shapes=SHAPES, seed=st.integers(0, 2**32), kind=KINDS)
 def test_the_fast_check_is_the_slow_one(shapes, seed, kind):
     """Whatever is changed in whole tokens, both checks accept, or both refuse with the same words."""
     rng = np.random.default_rng(seed)
     tokens, views = tokens_of(rng, shapes)
-    if len(tokens) and kind != "none":
-        at, other = rng.integers(0, len(tokens), 2)
-        column = rng.integers(0, 6)
-        if kind == "value":
-            tokens[at, column] = rng.choice([0, 1, 2, 3, 4, 13, 14, 27, 65535])
-        elif kind == "swap":
-            tokens[[at, other]] = tokens[[other, at]]
-        elif kind == "copy":
-            tokens[at, :5] = tokens[other, :5]
-        else:
-            tokens = np.delete(tokens, at, axis=0)
+    tokens = changed(rng, tokens, kind)
     outcomes = []
     for check in (check_tokens, refuse_tokens):
         try:
@@ -183,6 +192,55 @@ def test_the_fast_check_is_the_slow_one(shapes, seed, kind):
             outcomes.append(str(error))
     assert outcomes[0] == outcomes[1]
     assert kind != "none" or outcomes == [None, None]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes=st.lists(SHAPES, max_size=3),
+    seed=st.integers(0, 2**32),
+    kind=KINDS,
+    most_marks=st.sampled_from([0, 2**24]),
+)
+def test_many_samples_are_checked_as_each_of_them(shapes, seed, kind, most_marks):
+    """All together are whole just if every one is, whether places are marked or sorted."""
+    rng = np.random.default_rng(seed)
+    samples = []
+    for own in shapes:
+        tokens, views = tokens_of(rng, own)
+        samples.append(SimpleNamespace(tokens_N6=tokens, views=views))
+    if samples:
+        one = samples[rng.integers(0, len(samples))]
+        one.tokens_N6 = changed(rng, one.tokens_N6, kind)
+    expected = True
+    for sample in samples:
+        try:
+            refuse_tokens(sample.tokens_N6, sample.views)
+        except UsageError:
+            expected = False
+    with mock.patch.object(record, "_MOST_MARKS", most_marks):
+        assert are_whole(samples) == expected
+
+
+def test_a_token_too_many_is_not_made_good_by_the_next_sample():
+    """Two samples whose counts are right only together are not whole."""
+    numbers = {"times": [0.0], "psnr": [1.0], "l1": [1.0]}
+    view = ViewMeta(name="v", rows=1, cols=1, patch_size=16, tokens=[2], **numbers)
+    tokens = np.array([[0, 0, 0, 0, i % 2, i % 2] for i in range(4)], dtype=np.uint16)
+    halves = [SimpleNamespace(tokens_N6=part, views=[view]) for part in (tokens[:2], tokens[2:])]
+    assert are_whole(halves)
+    uneven = [SimpleNamespace(tokens_N6=part, views=[view]) for part in (tokens[:3], tokens[3:])]
+    assert not are_whole(uneven)
+
+
+def test_a_grid_beyond_all_places_is_no_overflow():
+    """Views may state any number of tiles; what cannot be marked is still told apart."""
+    numbers = {"times": [0.0], "psnr": [1.0], "l1": [1.0]}
+    view = ViewMeta(name="v", rows=10**30, cols=10**30, patch_size=16, tokens=[2], **numbers)
+    tokens = np.array([[0, 0, 3, 65535, 65535, 0], [0, 0, 3, 65535, 65535, 1]], dtype=np.uint16)
+    twice = SimpleNamespace(tokens_N6=tokens.copy(), views=[view])
+    assert not are_whole([twice])
+    tokens[1, 4] = 65534
+    assert are_whole([SimpleNamespace(tokens_N6=tokens, views=[view])])
 
 
 def test_a_sample_is_frozen(make_sample):

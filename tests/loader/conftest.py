@@ -65,8 +65,8 @@ def random_counts(num_samples: int, *, seed: int = 0, most: int = 40) -> list[li
 def make_dataset(tmp_path: Path) -> MakeDataset:
     """Return a function that writes a dataset and returns its folder.
 
-    Its arguments: tokens per frame of each sample, a name, samples per shard, the patch size and
-    what keys start with.
+    Its arguments: tokens per frame of each sample, a name, samples per shard, the patch size, what
+    keys start with and the container.
     """
 
     def make(
@@ -76,8 +76,11 @@ def make_dataset(tmp_path: Path) -> MakeDataset:
         per_shard: int = 7,
         patch_size: int = PATCH_SIZE,
         prefix: str = "s",
+        container: str = "webdataset",
     ) -> str:
-        info = DatasetInfo(codec=codec_from("zstd").settings(), patch_size=patch_size)
+        info = DatasetInfo(
+            codec=codec_from("zstd").settings(), patch_size=patch_size, container=container
+        )
         directory = DatasetDirectory.create_or_open(str(tmp_path / name), info)
         samples = [
             build_sample(f"{prefix}{i:04d}", tokens=tokens, patch_size=patch_size)
@@ -99,6 +102,21 @@ def packed(make_dataset: MakeDataset) -> str:
 def keys_of(batches: Sequence[Batch]) -> list[str]:
     """Return the keys of all samples of some batches, in order."""
     return [meta["key"] for batch in batches for meta in batch.meta]
+
+
+def check_same(batches: Sequence[Batch], expected: Sequence[Batch]) -> None:
+    """Compare everything that batches hold, bit by bit."""
+    for batch, same in zip(batches, expected, strict=True):
+        assert (batch.meta, batch.state) == (same.meta, same.state)
+        for name in ("patches", "view", "frame", "scale", "row", "col", "rank", "cu_seqlens"):
+            assert getattr(batch, name).equal(getattr(same, name))
+        assert np.array_equal(batch.loss, same.loss, equal_nan=True)
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[..., None]:
+    """A function that compares two lists of batches bit by bit."""
+    return check_same
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Ragged batches."""
 
+import dataclasses
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,13 +24,8 @@ def batch_of(
     """Return the batch of some samples, with some of their tokens."""
     builder = BatchBuilder(capacity, patch_size=4)
     for i, sample in enumerate(samples):
-        builder.add(
-            tokens_N6=sample.tokens_N6,
-            loss_N=sample.loss_N,
-            patches_NPP3=sample.patches_NPP3,
-            kept=None if kept is None else np.array(kept[i], dtype=np.int64),
-            meta=sample.meta,
-        )
+        chosen = None if kept is None else np.array(kept[i], dtype=np.int64)
+        builder.add(sample, meta=sample.meta, kept=chosen)
     return builder.finish(**rest)
 
 
@@ -110,13 +106,7 @@ def test_what_is_decoded_in_place_is_not_copied(make_sample: Callable[..., Sampl
     for sample in samples:
         rooms.append(builder.room(sample.num_tokens))
         rooms[-1][...] = sample.patches_NPP3
-        builder.add(
-            tokens_N6=sample.tokens_N6,
-            loss_N=sample.loss_N,
-            patches_NPP3=rooms[-1],
-            kept=None,
-            meta=sample.meta,
-        )
+        builder.add(dataclasses.replace(sample, patches_NPP3=rooms[-1]), meta=sample.meta)
     batch = builder.finish()
     assert batch.patches.equal(batch_of(samples).patches)
     rooms[1][...] = 9
@@ -162,13 +152,7 @@ def test_pinned_batches_go_to_the_device_as_they_are(make_sample: Callable[..., 
     sample = make_sample("a", tokens=[5])
     builder = BatchBuilder(5, patch_size=4, pin_memory=True)
     builder.room(5)[...] = sample.patches_NPP3
-    builder.add(
-        tokens_N6=sample.tokens_N6,
-        loss_N=sample.loss_N,
-        patches_NPP3=builder.room(5),
-        kept=None,
-        meta=sample.meta,
-    )
+    builder.add(dataclasses.replace(sample, patches_NPP3=builder.room(5)), meta=sample.meta)
     batch = builder.finish()
     assert batch.patches.is_pinned()
     assert batch.cu_seqlens.is_pinned()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gazepack.errors import DatasetError, UsageError
-from gazepack.formats import DatasetDirectory
+from gazepack.formats import DatasetDirectory, Sample
 from gazepack.loader import Batch, GazeDataset
 
 Keys = Callable[[list[Batch]], list[str]]
@@ -363,6 +363,70 @@ def test_a_damaged_sample_is_skipped_and_counted(packed: str, keys: Keys) -> Non
     skipped = [line for batch in batches for line in batch.skipped]
     assert len(skipped) == 1
     assert "sample s0010" in skipped[0]
+
+
+def test_a_sample_that_was_written_wrong_is_damage(
+    make_dataset: Callable[..., str], make_sample: Callable[..., Sample], keys: Keys
+) -> None:
+    """A gaze order with a gap under a right checksum is named or skipped, and the others are whole."""
+    uri = make_dataset([[3], [4]])
+    wrong, right = make_sample("w", tokens=[5]), make_sample("x", tokens=[6])
+    wrong.tokens_N6[2, 5] = 9
+    DatasetDirectory.open(uri).write_shard(1, [wrong, right])
+    with pytest.raises(DatasetError, match=r"000001\.tar: sample w: token 2 has rank 9"):
+        list(GazeDataset(uri, batch_size=4))
+    with pytest.warns(UserWarning, match="skipped a damaged sample: .*sample w"):
+        (batch,) = GazeDataset(uri, batch_size=4, on_error="skip", shuffle=False)
+    assert keys([batch]) == ["s0000", "s0001", "x"]
+    assert len(batch.skipped) == 1
+    assert batch.patches[-6:].permute(0, 2, 3, 1).numpy().tolist() == right.patches_NPP3.tolist()
+
+
+def test_the_container_changes_nothing(
+    make_dataset: Callable[..., str],
+    packed: str,
+    counts: Callable[..., Any],
+    assert_same: Callable[..., None],
+) -> None:
+    """Arrow files give the batches of tars, with dials and by key, and take their state."""
+    arrow = make_dataset(counts(45), name="arrow", container="arrow")
+    assert not list(Path(arrow).glob("shards/*.tar"))
+    for options in ({}, {"max_tokens": 9, "frame_step": 2}):
+        tars, arrows = (GazeDataset(uri, batch_size=4, **options) for uri in (packed, arrow))
+        expected = list(tars)
+        assert_same(list(arrows), expected)
+        assert_same([arrows["s0011"]], [tars["s0011"]])
+        arrows.load_state_dict(expected[3].state)
+        assert_same(list(arrows), expected[4:])
+
+
+def test_a_dataset_is_what_was_committed_when_it_was_opened(
+    make_dataset: Callable[..., str], make_sample: Callable[..., Sample], keys: Keys
+) -> None:
+    """One that is still being packed can be read; later shards wait for the next one, or for a filter."""
+    uri = make_dataset([[2]] * 4, per_shard=2)
+    dataset = GazeDataset(uri, batch_size=1)
+    batches = iter(dataset)
+    first = next(batches)
+    DatasetDirectory.open(uri).write_shard(2, [make_sample("later", tokens=[3])])
+    assert sorted(keys([first, *batches])) == ["s0000", "s0001", "s0002", "s0003"]
+    grown = GazeDataset(uri, batch_size=1)
+    assert grown.num_samples == 5
+    with pytest.raises(UsageError, match="samples 4 in the state, 5 here"):
+        grown.load_state_dict(first.state)
+    same = GazeDataset(uri, batch_size=1, filter=pc.field("shard") < 2)
+    same.load_state_dict(first.state)
+    assert sorted(keys([first, *same])) == ["s0000", "s0001", "s0002", "s0003"]
+
+
+def test_batches_read_together_are_those_read_one_by_one(
+    packed: str, assert_same: Callable[..., None]
+) -> None:
+    """The fast way, straight into the batch, and the one that dials take give the same, bit by bit."""
+    fast, slow = (
+        list(GazeDataset(packed, batch_size=4, max_tokens=most)) for most in (None, 10**6)
+    )
+    assert_same(fast, slow)
 
 
 def test_a_batch_of_damaged_samples_is_empty(packed: str) -> None:

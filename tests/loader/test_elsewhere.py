@@ -16,14 +16,27 @@ from gazepack.formats import DatasetDirectory
 from gazepack.loader import Batch, GazeDataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+CONTAINERS = ("webdataset", "arrow")
 FAULTS = ("500", "503", "reset", "cut")
+
+
+@pytest.fixture
+def packed(
+    make_dataset: Callable[..., str], counts: Callable[..., Any], request: pytest.FixtureRequest
+) -> str:
+    """The folder of a dataset of 45 samples in 7 shards, as tars unless asked otherwise."""
+    container = getattr(request, "param", "webdataset")
+    return make_dataset(counts(45), container=container, name=f"packed-{container}")
 
 
 @pytest.fixture
 def remote(packed: str, s3_server: Any) -> Iterator[str]:
     """The dataset of `packed` in a bucket of a real S3 server."""
-    copy = Path(shutil.copytree(packed, s3_server.bucket / "loader" / "packed"))
-    yield "s3://bucket/loader/packed"
+    for container in CONTAINERS:  # at once: the server remembers for a while what a folder has
+        (s3_server.bucket / "loader" / f"packed-{container}").mkdir(parents=True, exist_ok=True)
+    name = Path(packed).name
+    copy = Path(shutil.copytree(packed, s3_server.bucket / "loader" / name, dirs_exist_ok=True))
+    yield f"s3://bucket/loader/{name}"
     shutil.rmtree(copy)
 
 
@@ -37,29 +50,29 @@ def faulty(start_proxy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> 
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
-def assert_same(batches: Sequence[Batch], expected: Sequence[Batch]) -> None:
-    """Compare everything that batches hold, bit by bit."""
-    for batch, same in zip(batches, expected, strict=True):
-        assert (batch.meta, batch.state) == (same.meta, same.state)
-        for name in ("patches", "view", "frame", "scale", "row", "col", "rank", "cu_seqlens"):
-            assert getattr(batch, name).equal(getattr(same, name))
-        assert np.array_equal(batch.loss, same.loss, equal_nan=True)
-
-
+@pytest.mark.parametrize("packed", CONTAINERS, indirect=True)
 def test_s3_gives_the_batches_of_a_folder(
-    remote: str, packed: str, s3_server: Any, tmp_path: Path
+    remote: str,
+    packed: str,
+    s3_server: Any,
+    tmp_path: Path,
+    assert_same: Callable[..., None],
 ) -> None:
-    """Range reads by threads, and whole shards in a cache that needs the server no more."""
+    """Range reads by threads, a key, and whole shards in a cache that needs the server no more."""
     expected = list(GazeDataset(packed, batch_size=4))
     assert_same(list(GazeDataset(remote, batch_size=4, num_threads=4)), expected)
+    one = [dataset["s0007"] for dataset in (GazeDataset(u, batch_size=1) for u in (remote, packed))]
+    assert_same(one[:1], one[1:])
     cached = GazeDataset(remote, batch_size=4, cache_dir=tmp_path / "cache", cache_bytes=10**9)
     assert_same(list(cached), expected)
-    shutil.rmtree(s3_server.bucket / "loader" / "packed" / "shards")
+    shutil.rmtree(s3_server.bucket / "loader" / Path(packed).name / "shards")
     cached.set_epoch(0)
     assert_same(list(cached), expected)
 
 
-def test_one_request_in_twenty_may_fail(remote: str, packed: str, faulty: Any) -> None:
+def test_one_request_in_twenty_may_fail(
+    remote: str, packed: str, faulty: Any, assert_same: Callable[..., None]
+) -> None:
     """Server errors, throttling, resets and answers cut short are survived: two epochs, bit by bit."""
     plain, dataset = GazeDataset(packed, batch_size=4), GazeDataset(remote, batch_size=4)
     for _ in range(2):
@@ -72,6 +85,7 @@ def test_an_outage_is_one_line_and_resumable(
     packed: str,
     faulty: Any,
     monkeypatch: pytest.MonkeyPatch,
+    assert_same: Callable[..., None],
 ) -> None:
     """When the server is gone for good the loop ends with one line, and the state goes on from there."""
     monkeypatch.setenv("GAZEPACK_RETRY_SECONDS", "1")
@@ -118,7 +132,10 @@ def epochs(loader: Any, first: int, last: int) -> Iterator[Batch]:
     ("num_workers", "stops"), [(0, (2, 3, 4)), (2, (2, 1, 2, 2)), (3, (5, 1, 1)), (2, (7, 3))]
 )
 def test_stateful_data_loaders_go_on_exactly(
-    packed: str, num_workers: int, stops: Sequence[int]
+    packed: str,
+    num_workers: int,
+    stops: Sequence[int],
+    assert_same: Callable[..., None],
 ) -> None:
     """The state of torchdata goes on bit by bit: taken in an epoch, after its last batch, and again at once.
 
@@ -141,7 +158,9 @@ def test_stateful_data_loaders_go_on_exactly(
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_another_number_of_workers_goes_on_by_the_batches_state(
-    packed: str, num_workers: int
+    packed: str,
+    num_workers: int,
+    assert_same: Callable[..., None],
 ) -> None:
     """A state of torchdata is refused for other workers; that of the last batch goes on, bit by bit."""
     expected = list(GazeDataset(packed, batch_size=9))
