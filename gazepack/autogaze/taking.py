@@ -38,6 +38,7 @@ class Taking:
     Attributes:
         taken_BV: bool, which ids were chosen in this frame.
         is_open_B: bool, which rows go on.
+        slots_K: which slots of the frame the step at hand offers.
         unfed_BK: the ids that each row kept in its last step, `END` behind them.
         num_unfed_B: how many they are.
     """
@@ -49,7 +50,7 @@ class Taking:
         self.unfed_BK = torch.full((num_rows, num_at_once), END, device=device)
         self.num_unfed_B = torch.zeros(num_rows, dtype=torch.int64, device=device)
         self._budgets_B1 = torch.empty((num_rows, 1), dtype=torch.int64, device=device)
-        self._slots_K = torch.empty(num_at_once, dtype=torch.int64, device=device)
+        self.slots_K = torch.empty(num_at_once, dtype=torch.int64, device=device)
         self._steps: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def clear(self) -> None:
@@ -66,21 +67,21 @@ class Taking:
         self.taken_BV.fill_(False)
         self.is_open_B.fill_(True)
         self._budgets_B1.copy_(budgets_B[:, None])
-        torch.arange(self._num_at_once, out=self._slots_K)
+        torch.arange(self._num_at_once, out=self.slots_K)
         self._steps = []
 
     def offer(self, ids_BK: Tensor, losses_BK: Tensor, *, loss_threshold: float | None) -> Tensor:
         """Offer the slots of one step; return which are kept, B x K, and close the rows that end with it."""
-        is_mine_BK = self.is_open_B[:, None] & (self._slots_K < self._budgets_B1)
+        is_mine_BK = self.is_open_B[:, None] & (self.slots_K < self._budgets_B1)
         is_kept_BK = is_mine_BK
         if loss_threshold is not None:
-            is_kept_BK = is_mine_BK & ((losses_BK > loss_threshold) | (self._slots_K == 0))
+            is_kept_BK = is_mine_BK & ((losses_BK > loss_threshold) | (self.slots_K == 0))
         self.unfed_BK.copy_(
             torch.where(self.is_open_B[:, None], _packed(ids_BK, is_kept_BK), self.unfed_BK)
         )
         self.num_unfed_B.copy_(torch.where(self.is_open_B, is_kept_BK.sum(1), self.num_unfed_B))
-        self._slots_K += self._num_at_once
-        self.is_open_B &= is_kept_BK.all(1) & (self._slots_K[0] < self._budgets_B1[:, 0])
+        self.slots_K += self._num_at_once
+        self.is_open_B &= is_kept_BK.all(1) & (self.slots_K[0] < self._budgets_B1[:, 0])
         return is_kept_BK
 
     def note(self, ids_BK: Tensor, losses_BK: Tensor, is_kept_BK: Tensor) -> None:
