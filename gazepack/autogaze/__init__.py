@@ -2,9 +2,9 @@
 
 from gazepack.autogaze.canvas import CanvasNetwork, fresh_canvas_network
 from gazepack.autogaze.config import AutoGazeConfig
-from gazepack.autogaze.engine import FrameGaze
 from gazepack.autogaze.gaze import AutoGaze, Gaze, Stream, frame_budgets
 from gazepack.autogaze.network import AutoGazeNetwork, fresh_network
+from gazepack.autogaze.taking import FrameGaze
 from gazepack.autogaze.weights import Checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = [

@@ -2,18 +2,20 @@
 
 One preallocated block per layer; each row writes behind its own end. What is written behind a row's
 end and not counted (padding of a shorter row, a row that waits for the others) is overwritten later
-and never looked at. It gives up memory: a clip of 16 frames at ratio 0.1 keeps 23 MB in float32,
-twice that at ratio 1.
+and never looked at. How long each row is stays on the device; the host only keeps a bound, so that it
+never has to ask. It gives up memory: a clip of 16 frames at ratio 0.1 keeps 23 MB in float32, twice that
+at ratio 1.
 
     legend   B rows  A attention heads  M room for tokens  E numbers in a head  N tokens written now
 """
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gazepack.autogaze.config import DecoderConfig
+
+ACCELERATOR_STRIDE = 256
+"""An accelerator looks at a multiple of so many tokens: few shapes to record, and aligned."""
 
 
 class KeyValueCache:
@@ -25,6 +27,7 @@ class KeyValueCache:
         room: tokens to make room for at once; the cache grows when they are not enough.
         device: where it lives.
         dtype: of keys and values.
+        stride: tokens are looked at in multiples of this.
     """
 
     def __init__(
@@ -35,33 +38,47 @@ class KeyValueCache:
         room: int,
         device: torch.device,
         dtype: torch.dtype,
+        stride: int = 1,
     ) -> None:
+        self._stride = stride
         self._blocks_BAME = [
             torch.zeros(
-                (num_rows, config.num_attention_heads, room, config.head_size),
+                (num_rows, config.num_attention_heads, self._round(room), config.head_size),
                 device=device,
                 dtype=dtype,
             )
             for _ in range(2 * config.num_hidden_layers)
         ]
         self._rows_B1 = torch.arange(num_rows, device=device)[:, None]
-        self.lengths_B: npt.NDArray[np.int64] = np.zeros(num_rows, dtype=np.int64)
+        self.lengths_B = torch.zeros(num_rows, dtype=torch.int64, device=device)
         """Tokens seen by each row; also the position of its next token."""
+        self.bound = 0
+        """No row has seen more."""
 
     @property
     def room(self) -> int:
         """Tokens a row can hold before the cache grows."""
         return self._blocks_BAME[0].shape[2]
 
-    def reserve(self, room: int) -> None:
-        """Make room for at least `room` tokens a row, keeping what is there."""
+    def clear(self) -> None:
+        """Forget everything, keeping the room."""
+        self.lengths_B.zero_()
+        self.bound = 0
+
+    def reserve(self, room: int) -> bool:
+        """Make room for at least `room` tokens a row, keeping what is there; return whether it moved."""
         if room <= self.room:
-            return
+            return False
         for number, old_BAME in enumerate(self._blocks_BAME):
-            B, A, _, E = old_BAME.shape
-            new_BAME = old_BAME.new_zeros((B, A, max(room, 2 * self.room), E))
-            new_BAME[:, :, : old_BAME.shape[2]] = old_BAME
+            B, A, M, E = old_BAME.shape
+            new_BAME = old_BAME.new_zeros((B, A, self._round(max(room, 2 * M)), E))
+            new_BAME[:, :, :M] = old_BAME
             self._blocks_BAME[number] = new_BAME
+        return True
+
+    def extent(self, num_new: int) -> int:
+        """Return how many tokens must be looked at once `num_new` are written to each row."""
+        return self._round(self.bound + num_new)
 
     def write(
         self, layer: int, slots_BN: Tensor, extent: int, keys_BNAE: Tensor, values_BNAE: Tensor
@@ -71,3 +88,6 @@ class KeyValueCache:
         keys_BAME[self._rows_B1, :, slots_BN] = keys_BNAE
         values_BAME[self._rows_B1, :, slots_BN] = values_BNAE
         return keys_BAME[:, :, :extent], values_BAME[:, :, :extent]
+
+    def _round(self, tokens: int) -> int:
+        return -(-tokens // self._stride) * self._stride

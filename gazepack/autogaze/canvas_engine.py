@@ -9,37 +9,59 @@ the bit in every batch; on an accelerator they agree with a batch of one up to r
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gazepack.autogaze.cache import KeyValueCache
 from gazepack.autogaze.canvas import CanvasNetwork, Look
-from gazepack.autogaze.config import CELLS, END, VOCABULARY
-from gazepack.autogaze.engine import FrameGaze
-from gazepack.autogaze.packed import PackedDecoder
+from gazepack.autogaze.config import CELLS, END
+from gazepack.autogaze.packed import PackedDecoder, exact_convolutions
+from gazepack.autogaze.stepping import Group, Stepper
+from gazepack.autogaze.taking import FrameGaze
 from gazepack.geometry import TILE_TOKENS
 
 
-class CanvasEngine:
+class FrameGroup(Group):
+    """Frames that are looked at together; between two calls it holds nothing but memory."""
+
+    look: Look
+    """What the encoder found in them."""
+    frames_N3SS: Tensor | None = None
+    canvas_N3SS: Tensor | None = None
+
+
+class CanvasEngine(Stepper):
     """Decodes groups of frames.
 
     Args:
         network: where the weights come from; later changes to it are not seen.
         device: where to compute.
         dtype: of weights and activations; logits, losses and their readings are float32.
+        graphs: record the work on CUDA.
     """
 
-    def __init__(self, network: CanvasNetwork, *, device: torch.device, dtype: torch.dtype) -> None:
-        self.config = network.config
-        self.device = device
+    def __init__(
+        self,
+        network: CanvasNetwork,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        graphs: bool = True,
+    ) -> None:
         moved = copy.deepcopy(network).to(device).requires_grad_(False).eval()
         for weight in moved.parameters():  # not the buffers, which are geometry
             weight.data = weight.data.to(dtype)
         self._network = moved
-        self._decoder = PackedDecoder(moved.gaze_decoder)
-        self._dtype = dtype
+        super().__init__(network.config, PackedDecoder(moved.gaze_decoder), graphs=graphs)
+
+    def start(self, num_frames: int, *, room: int) -> FrameGroup:
+        """Return the memory for so many frames at once, with room for `room` tokens each."""
+        return FrameGroup(self._decoder, num_rows=num_frames, room=room, **self._memory)
+
+    def room(self, budgets: Sequence[int]) -> int:
+        """Return how many tokens a frame comes to with the largest of these budgets."""
+        return CELLS + max(budgets, default=0) + self.config.decoder.num_multi_token_pred
 
     @torch.inference_mode()
     def look(
@@ -49,6 +71,7 @@ class CanvasEngine:
         *,
         budgets: Sequence[int],
         loss_threshold: float | None,
+        group: FrameGroup | None = None,
     ) -> list[FrameGaze]:
         """Gaze at frames, in the calling thread and as one group.
 
@@ -57,56 +80,53 @@ class CanvasEngine:
             canvas_N3SS: uint8, what each canvas holds before its frame.
             budgets: slots of each frame, dropped ones included, 1..265.
             loss_threshold: end a frame once a predicted loss is at or below it (in float32).
+            group: memory for just so many frames of one size, from `start`; made for the call if `None`.
 
         Returns:
             One result for each frame.
         """
-        num, num_at_once = len(frames_N3SS), self.config.decoder.num_multi_token_pred
-        look = self._network.look(frames_N3SS, canvas_N3SS)
-        cache = KeyValueCache(
-            self.config.decoder,
-            num_rows=num,
-            room=CELLS + max(budgets) + num_at_once,
-            device=self.device,
-            dtype=self._dtype,
+        room = self.room(budgets)
+        group = self.start(len(frames_N3SS), room=room) if group is None else group
+        group.clear()
+        if group.cache.reserve(room):
+            group.recorder.forget()
+        if group.frames_N3SS is None or group.canvas_N3SS is None:
+            group.frames_N3SS = torch.empty_like(frames_N3SS, memory_format=torch.contiguous_format)
+            group.canvas_N3SS = torch.empty_like(group.frames_N3SS)
+        group.frames_N3SS.copy_(frames_N3SS)
+        group.canvas_N3SS.copy_(canvas_N3SS)
+        extent = group.cache.extent(CELLS)
+        with exact_convolutions(self.device):
+            group.look = group.recorder.run("look", partial(self._open, group, extent))
+        group.cache.bound += CELLS
+        group.taking.begin(torch.tensor(budgets, device=self.device))
+        return self._steps(group, budgets, loss_threshold)
+
+    def _open(self, group: FrameGroup, extent: int) -> Look:
+        """Look at the frames and feed their cells."""
+        assert group.frames_N3SS is not None
+        assert group.canvas_N3SS is not None
+        look = self._network.look(group.frames_N3SS, group.canvas_N3SS)
+        cells_C = torch.arange(CELLS, device=self.device)
+        heads_N = self._decoder.feed(
+            group.cache,
+            look.cells_NCD,
+            cells_C.expand(group.num_rows, -1),
+            torch.full((group.num_rows,), CELLS - 1, device=self.device),
+            extent=extent,
         )
-        taken_NV = torch.zeros(num, VOCABULARY, dtype=torch.bool, device=self.device)
-        frames = [FrameGaze(ids=[], loss=[]) for _ in range(num)]
-        is_open_N = np.ones(num, dtype=bool)
-        heads_N = self._feed(cache, look.cells_NCD)
-        for start in range(0, max(budgets), num_at_once):
-            ids_NK, losses_NK = self._choose(look, heads_N, taken_NV)
-            host_ids_NK, host_losses_NK = ids_NK.cpu().numpy(), losses_NK.cpu().numpy()
-            for n in np.flatnonzero(is_open_N).tolist():
-                num_slots = min(num_at_once, budgets[n] - start)
-                kept = np.ones(num_slots, dtype=bool)
-                if loss_threshold is not None:
-                    kept = host_losses_NK[n, :num_slots] > np.float32(loss_threshold)
-                    kept[0] |= start == 0
-                frames[n].ids.extend(host_ids_NK[n, :num_slots][kept].tolist())
-                frames[n].loss.extend(host_losses_NK[n, :num_slots][kept].tolist())
-                is_open_N[n] = bool(kept.all()) and start + num_slots < budgets[n]
-            if not is_open_N.any():
-                break
-            heads_N = self._feed(cache, self._network.embed(look, ids_NK))
-        return frames
+        group.heads_B.copy_(heads_N)
+        group.cache.lengths_B += CELLS
+        return look
 
-    def _feed(self, cache: KeyValueCache, x_NJD: Tensor) -> Tensor:
-        """Feed J tokens to every row; return the heads at the last."""
-        num, num_new = x_NJD.shape[:2]
-        first = int(cache.lengths_B[0])
-        positions_NJ = torch.arange(first, first + num_new, device=self.device).expand(num, -1)
-        last_N = torch.full((num,), num_new - 1, device=self.device)
-        heads_N = self._decoder.feed(cache, x_NJD, positions_NJ, last_N)
-        cache.lengths_B += num_new
-        return heads_N
-
-    def _choose(self, look: Look, heads_N: Tensor, taken_NV: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the ids of a step's slots, each the best not taken, and the loss before each.
+    def _choose(self, group: Group) -> tuple[Tensor, Tensor]:
+        """Take the best id of each slot that no slot before it has taken, and read the loss before it.
 
         A last step may run out of ids; what it then repeats is beyond every budget.
         """
-        logits_NKV, corrections_NK = self._decoder.split_heads(heads_N)
+        assert isinstance(group, FrameGroup)
+        look, taken_NV = group.look, group.taking.taken_BV
+        logits_NKV, corrections_NK = self._decoder.split_heads(group.heads_B)
         corrections_NK = corrections_NK + self._network.loss_bias.float()
         ids, losses = [], []
         for slot in range(logits_NKV.shape[1]):
@@ -120,3 +140,8 @@ class CanvasEngine:
     def _pick(self, scores_NI: Tensor) -> Tensor:
         """Return one choice of each frame, N x 1."""
         return scores_NI.argmax(dim=-1, keepdim=True)
+
+    def _embed(self, group: Group, ids_BK: Tensor) -> Tensor:
+        """Say which tokens were chosen and what they show."""
+        assert isinstance(group, FrameGroup)
+        return self._network.embed(group.look, ids_BK)

@@ -12,9 +12,9 @@ add to them, what is really painted (`AutoGaze.look`).
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,20 +22,20 @@ import torch
 from torch import Tensor
 
 from gazepack.autogaze.canvas import CanvasNetwork
-from gazepack.autogaze.canvas_engine import CanvasEngine
-from gazepack.autogaze.config import CELLS, AutoGazeConfig
-from gazepack.autogaze.engine import Engine, FrameGaze
+from gazepack.autogaze.canvas_engine import CanvasEngine, FrameGroup
+from gazepack.autogaze.config import AutoGazeConfig
+from gazepack.autogaze.engine import ClipGroup, Engine
+from gazepack.autogaze.memory import Memory
 from gazepack.autogaze.pixels import check_pixels, normalise
+from gazepack.autogaze.stepping import Group
+from gazepack.autogaze.taking import FrameGaze
 from gazepack.autogaze.threads import map_single_threaded
 from gazepack.autogaze.weights import BUNDLED, Network, load_checkpoint
 from gazepack.errors import UsageError
 from gazepack.geometry import CLIP_FRAMES, TILE_SIDE, TILE_TOKENS, tile_places
 from gazepack.patches import MID_GREY, cut, paint, pyramid
 
-ACCELERATOR_FRAMES = 256
-"""Frames that go through an accelerator together where the canvas is the memory."""
-ACCELERATOR_ROWS = 32
-"""Rows that go through an accelerator together; on the CPU it is always one (see `engine`)."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,8 @@ class AutoGaze:
         sha256: of the file they came from; empty for weights that are in no file.
         device: where to compute, `cpu` or `cuda`.
         dtype: of weights and activations; float32 gives the recorded results.
+        memory_bytes: what gazing may use of an accelerator beside the weights; half of what is free if
+            `None`. It decides how many tiles go together, one at least.
 
     Raises:
         UsageError: a device that is not there.
@@ -93,10 +95,13 @@ class AutoGaze:
         sha256: str = "",
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        memory_bytes: int | None = None,
     ) -> None:
         self.config: AutoGazeConfig = network.config
         self.sha256 = sha256
         self.device = _check_device(device)
+        self._memory = Memory(self.device, memory_bytes)
+        self._groups: dict[tuple[int, int], Group] = {}
         self._engine: Engine | CanvasEngine
         if isinstance(network, CanvasNetwork):
             self._engine = CanvasEngine(network, device=self.device, dtype=dtype)
@@ -155,19 +160,21 @@ class AutoGaze:
         check_pixels(pixels_BT3SS)
         budgets = frame_budgets(gazing_ratio, pixels_BT3SS.shape[1])
         check_threshold(loss_threshold)
-        room = sum(budgets) + len(budgets) * CELLS + 2 * self.config.decoder.num_multi_token_pred
+        room = self._engine.room(budgets)
 
-        def gaze_group(group_BT3SS: Tensor) -> list[Gaze]:
-            stream = self._stream(num_rows=len(group_BT3SS), room=room)
-            return stream.advance(group_BT3SS, budgets=budgets, loss_threshold=loss_threshold)
+        def gaze_rows(rows: list[int]) -> list[Gaze]:
+            group = self._group(len(rows), pixels_BT3SS.shape[-1], room)
+            group.clear()
+            gazes = _stream(self._engine, group).advance(
+                pixels_BT3SS[rows], budgets=budgets, loss_threshold=loss_threshold
+            )
+            group.recorder.warm()
+            return gazes
 
-        if len(pixels_BT3SS) == 0:
-            groups = []
-        elif self.device.type == "cpu":
-            groups = map_single_threaded(gaze_group, pixels_BT3SS.split(1))
-        else:
-            groups = [gaze_group(group) for group in pixels_BT3SS.split(ACCELERATOR_ROWS)]
-        return [gaze for group in groups for gaze in group]
+        if not self._engine.is_accelerator:
+            alone = map_single_threaded(gaze_rows, [[row] for row in range(len(pixels_BT3SS))])
+            return [gaze for gazes in alone for gaze in gazes]
+        return self._in_groups(gaze_rows, len(pixels_BT3SS), room)
 
     def look(
         self,
@@ -200,26 +207,44 @@ class AutoGaze:
                 "this network remembers tokens, so it cannot be shown a canvas",
                 remedy="let it gaze at whole clips",
             )
-        size = 1 if self.device.type == "cpu" else ACCELERATOR_FRAMES
-        return [
-            frame
-            for start in range(0, len(frames_N3SS), size)
-            for frame in engine.look(
-                frames_N3SS[start : start + size].to(self.device),
-                canvas_N3SS[start : start + size].to(self.device),
-                budgets=budgets[start : start + size],
+        room = engine.room(budgets)
+
+        def look_at(rows: list[int]) -> list[FrameGaze]:
+            group = self._group(len(rows), frames_N3SS.shape[-1], room)
+            assert isinstance(group, FrameGroup)
+            frames = engine.look(
+                frames_N3SS[rows].to(self.device),
+                canvas_N3SS[rows].to(self.device),
+                budgets=[budgets[row] for row in rows],
                 loss_threshold=loss_threshold,
+                group=group,
             )
-        ]
+            group.recorder.warm()
+            return frames
+
+        if not self._engine.is_accelerator:
+            return [frame for row in range(len(frames_N3SS)) for frame in look_at([row])]
+        return self._in_groups(look_at, len(frames_N3SS), room)
 
     def stream(self) -> "Stream":
         """Return the state of a clip that arrives frame by frame."""
-        return self._stream(num_rows=1, room=CLIP_FRAMES * (CELLS + TILE_TOKENS))
+        room = self._engine.room([TILE_TOKENS] * CLIP_FRAMES)
+        return _stream(self._engine, self._engine.start(1, room=room))
 
-    def _stream(self, *, num_rows: int, room: int) -> "Stream":
-        if isinstance(self._engine, CanvasEngine):
-            return CanvasStream(self._engine, num_rows=num_rows)
-        return GazeStream(self._engine, num_rows=num_rows, room=room)
+    def _group(self, num_rows: int, side: int, room: int) -> Group:
+        """Return memory for rows that go together: on an accelerator that of the time before."""
+        if not self._engine.is_accelerator:
+            return self._engine.start(num_rows, room=room)
+        key = num_rows, side
+        if key not in self._groups:
+            self._groups[key] = self._engine.start(num_rows, room=room)
+        return self._groups[key]
+
+    def _in_groups(self, work: Callable[[list[int]], list[T]], num: int, room: int) -> list[T]:
+        """Work on rows in groups that an accelerator has memory for."""
+        return self._memory.map(
+            work, num, bytes_per_row=self._engine.bytes_per_row(room), forget=self._groups.clear
+        )
 
 
 class Stream(ABC):
@@ -293,22 +318,25 @@ class Stream(ABC):
 class GazeStream(Stream):
     """The stream of a network that remembers tokens."""
 
-    def __init__(self, engine: Engine, *, num_rows: int, room: int) -> None:
+    def __init__(self, engine: Engine, group: ClipGroup) -> None:
         self.device = engine.device
         self._engine = engine
-        self._state = engine.start(num_rows, room=room)
+        self._group = group
 
     @property
     def num_frames(self) -> int:
         """Frames gazed at so far."""
-        return self._state.num_frames
+        return self._group.num_frames
 
     def _frame(
         self, pixels_B3SS: Tensor, budget: int, loss_threshold: float | None
     ) -> list[FrameGaze]:
         frame_B3HW = normalise(pixels_B3SS[:, None], dtype=self._engine.dtype)[:, 0]
         return self._engine.frame(
-            self._state, frame_B3HW, budget=budget, loss_threshold=loss_threshold
+            self._group,
+            frame_B3HW,
+            budgets=[budget] * self._group.num_rows,
+            loss_threshold=loss_threshold,
         )
 
 
@@ -318,10 +346,10 @@ class CanvasStream(Stream):
     Tiles must be 14 patches of an even number of pixels wide, as all tiles of a grid are.
     """
 
-    def __init__(self, engine: CanvasEngine, *, num_rows: int) -> None:
+    def __init__(self, engine: CanvasEngine, group: FrameGroup) -> None:
         self.device = engine.device
         self._engine = engine
-        self._num_rows = num_rows
+        self._group = group
         self._num_frames = 0
         self._canvas_B3SS: Tensor | None = None
 
@@ -344,12 +372,22 @@ class CanvasStream(Stream):
         rows = self._engine.look(
             pixels_B3SS,
             self._canvas_B3SS,
-            budgets=[budget] * self._num_rows,
+            budgets=[budget] * self._group.num_rows,
             loss_threshold=loss_threshold,
+            group=self._group,
         )
         _paint_rows(self._canvas_B3SS, pixels_B3SS, rows)
         self._num_frames += 1
         return rows
+
+
+def _stream(engine: Engine | CanvasEngine, group: Group) -> Stream:
+    """Return the state of the clips of a group before their first frame."""
+    if isinstance(engine, CanvasEngine):
+        assert isinstance(group, FrameGroup)
+        return CanvasStream(engine, group)
+    assert isinstance(group, ClipGroup)
+    return GazeStream(engine, group)
 
 
 def _paint_rows(canvas_B3SS: Tensor, pixels_B3SS: Tensor, rows: list[FrameGaze]) -> None:

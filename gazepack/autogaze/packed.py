@@ -10,6 +10,7 @@ position that is read. It gives up training: the weights are copies and carry no
 """
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gazepack.autogaze.cache import KeyValueCache
-from gazepack.autogaze.config import VOCABULARY
+from gazepack.autogaze.config import INPUT_SIDE, VOCABULARY
 from gazepack.autogaze.network import (
     AutoGazeNetwork,
     GazeDecoder,
@@ -54,8 +55,12 @@ class PackedEncoder:
         """Return what precedes a first frame: zeros, per convolution B x past channels x G x G."""
         weight = self._patch[0]
         channels = self._num_past * weight.shape[0]
-        zeros = weight.new_zeros((num_rows, channels, TILE_SIDE, TILE_SIDE))
-        return [zeros for _ in self._convs]
+        shape = num_rows, channels, TILE_SIDE, TILE_SIDE
+        return [weight.new_zeros(shape) for _ in self._convs]
+
+    def no_frame(self, num_rows: int) -> Tensor:
+        """Return room for a normalised frame."""
+        return self._patch[0].new_empty((num_rows, 3, INPUT_SIDE, INPUT_SIDE))
 
     def frame(self, frame_B3HW: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return a normalised frame's cells, B x C x D, and what the next frame must be given."""
@@ -98,6 +103,8 @@ class PackedDecoder:
 
     def __init__(self, decoder: GazeDecoder) -> None:
         self.config = decoder.model.config
+        self.device = decoder.lm_head.weight.device
+        self.dtype = decoder.lm_head.weight.dtype
         self.embedding_VD = decoder.model.embed_tokens.weight
         self._layers = [
             _PackedLayer(layer) for layer in decoder.model.modules() if isinstance(layer, Layer)
@@ -106,8 +113,18 @@ class PackedDecoder:
         self._heads = torch.cat((decoder.lm_head.weight, decoder.task_loss_prediction_head.weight))
         self._frequencies = rope_frequencies(self.config).to(self._heads.device)
 
+    def no_heads(self, num_rows: int) -> Tensor:
+        """Return room for what `feed` returns."""
+        return self._heads.new_empty((num_rows, self._heads.shape[0]))
+
     def feed(
-        self, cache: KeyValueCache, x_BND: Tensor, positions_BN: Tensor, last_B: Tensor
+        self,
+        cache: KeyValueCache,
+        x_BND: Tensor,
+        positions_BN: Tensor,
+        last_B: Tensor,
+        *,
+        extent: int,
     ) -> Tensor:
         """Feed N tokens to every row, behind what the cache says it has seen.
 
@@ -118,13 +135,12 @@ class PackedDecoder:
             x_BND: embeddings.
             positions_BN: their positions.
             last_B: per row, the index of the token whose outlook is wanted.
+            extent: how many tokens of the cache to look at, see `KeyValueCache.extent`.
 
         Returns:
             The heads at that token, B x (K V + K).
         """
-        extent = int(cache.lengths_B.max()) + x_BND.shape[1]
-        starts_B = torch.from_numpy(cache.lengths_B).to(x_BND.device)
-        slots_BN = starts_B[:, None] + torch.arange(x_BND.shape[1], device=x_BND.device)
+        slots_BN = cache.lengths_B[:, None] + torch.arange(x_BND.shape[1], device=x_BND.device)
         mask_B1NM = self._mask(slots_BN, extent, x_BND.dtype)
         cos_BN1E, sin_BN1E = (
             part[:, :, None].to(x_BND.dtype)
@@ -168,6 +184,16 @@ class PackedDecoder:
         hidden_BNM = torch.arange(extent, device=slots_BN.device) > slots_BN[..., None]
         zeros = torch.zeros(hidden_BNM.shape, device=slots_BN.device, dtype=dtype)
         return zeros.masked_fill_(hidden_BNM, -np.inf)[:, None]
+
+
+def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context in which float32 convolutions on CUDA are not rounded to TF32.
+
+    Torch rounds them by default, unlike its matrix products, and ids would differ.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def pack(

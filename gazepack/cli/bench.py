@@ -97,6 +97,7 @@ def _pack_values(found: "PackBench") -> dict[str, Any]:
         "frames_per_second": stages,
         "bottleneck": found.bottleneck,
         "share_of_speed_of_light": round(found.share, 4),
+        "worker_seconds": {stage: round(s, 3) for stage, s in found.spent.seconds.items()},
         "decoders": found.decoders,
         "decoders_needed": round(found.decoders_needed, 2),
         "tiles_per_frame": round(found.tiles_per_frame, 2),
@@ -113,6 +114,7 @@ def _print_pack(found: "PackBench") -> None:
         f"the pipeline reaches {found.share:.0%} of the slower of decode and choose, "
         f"which is {found.bottleneck}"
     )
+    click.echo(f"in it, {found.spent.line()}")
     click.echo(f"{found.decoders_needed:.1f} decoders would keep one such worker busy choosing")
 
 

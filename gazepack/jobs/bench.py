@@ -26,6 +26,7 @@ from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.clips import Clip, SegmentEnd
 from gazepack.jobs.decoders import Decoders
+from gazepack.jobs.metrics import Tally
 from gazepack.jobs.plan import Unit
 from gazepack.jobs.settings import PackSettings
 from gazepack.jobs.sources import Segment
@@ -66,6 +67,8 @@ class PackBench:
     tokens_per_frame: float
     decoders: int
     """Processes that decoded."""
+    spent: Tally
+    """What the worker of the whole did with its time: hardly felt by what else the machine does."""
 
     def stage(self, name: str) -> Stage:
         """Return a stage."""
@@ -115,6 +118,7 @@ def bench_pack(
         _choose(selector, batches[:1], settings, codec)  # the first batch of a process costs more
         selections, chosen = _choose(selector, batches, settings, codec)
         kept = sum(len(clip.times_T) for clip in clips)
+        spent = Tally()
         stages = [
             *_decode_and_fit(segments, settings),
             decoded,
@@ -122,13 +126,14 @@ def bench_pack(
             Stage(name="choose", what=_who(selector, settings), frames=kept, seconds=chosen),
             _cut(batches),
             *_encode(selections, codec, frames=kept),
-            *_pack(segments, decoders, settings, selector, codec, resources),
+            *_pack(segments, decoders, settings, selector, codec, resources, spent),
         ]
     return PackBench(
         stages=tuple(stages),
         tiles_per_frame=sum(len(c.times_T) * c.grid.num_tiles for c in clips) / kept,
         tokens_per_frame=sum(len(s.frame) for s in selections) / kept,
         decoders=resources.decoders.num,
+        spent=spent,
     )
 
 
@@ -292,6 +297,7 @@ def _pack(
     selector: Selector,
     codec: AnyCodec,
     resources: Resources,
+    spent: Tally,
 ) -> list[Stage]:
     """Pack the segments into a folder that is thrown away; write the bytes of its shard once more."""
     done: list[VideoDone] = []
@@ -307,6 +313,7 @@ def _pack(
             decoders=decoders,
             resources=resources,
             report=done.append,
+            meter=spent,
         )
         packed = time.perf_counter() - began
         data = directory.storage.read_bytes(directory.shard_name(0))

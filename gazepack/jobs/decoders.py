@@ -6,7 +6,6 @@ notice nothing. What a segment gives does not depend on the decoder it ran in no
 output is the same as if nothing had happened.
 """
 
-import queue
 import signal
 import threading
 import time
@@ -19,7 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from gazepack.errors import VideoError
-from gazepack.jobs.clips import Item, Measured, SegmentEnd
+from gazepack.jobs.box import Box
+from gazepack.jobs.clips import Clip, Item, Measured, SegmentEnd
 from gazepack.jobs.decoder import too_slow
 from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.nursery import Born, Nursery, NurseryError
@@ -27,8 +27,6 @@ from gazepack.jobs.sources import Segment
 from gazepack.jobs.wire import receive_item, send_json
 from gazepack.video import Cut
 
-DEPTH = 4
-"""Items that wait for a busy worker."""
 GRACE_SECONDS = 2.0
 """How much longer than allowed a decoder may be silent, since it keeps its own clock too."""
 SEGMENTS_EACH = 64
@@ -50,6 +48,8 @@ class DecoderSettings:
     """How much memory the decoding of one video may take beyond what an idle decoder has."""
     attempts: int = 2
     """How often a video is tried before it is given up."""
+    ahead_bytes: int = 2**28
+    """Decoded frames that may wait for a busy worker: the next batches of tiles, while it chooses for one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,12 +86,12 @@ class Decoders:
         self._nursery = nursery
         self._given = nursery
         self._idle: list[_Decoder] = []
-        self._box: queue.Queue[Any] = queue.Queue()
+        self._box: Box[Any] = Box(0)
 
     @property
     def num_ready(self) -> int:
         """Items that have been decoded and wait to be taken."""
-        return self._box.qsize()
+        return len(self._box)
 
     def __enter__(self) -> Self:
         return self
@@ -114,25 +114,17 @@ class Decoders:
         Raises:
             DecoderBugError: a decoder met a bug of ours.
         """
-        box: queue.Queue[Item | Measured | BaseException | None] = queue.Queue(maxsize=DEPTH)
+        box: Box[Item | Measured | BaseException | None] = Box(self.how.ahead_bytes)
         self._box = box
         stopped = threading.Event()
-
-        def put(entry: Item | Measured | BaseException | None) -> None:
-            while not stopped.is_set():
-                try:
-                    box.put(entry, timeout=TICK_SECONDS)
-                    return
-                except queue.Full:
-                    continue
 
         def watch() -> None:
             try:
                 for item in _Round(self, segments, stopped, task="clips").items():
-                    put(item)
-                put(None)
+                    box.put(item, item.frames_THW3.nbytes if isinstance(item, Clip) else 0)
+                box.put(None)
             except BaseException as error:
-                put(error)
+                box.put(error)
 
         thread = threading.Thread(target=watch, name="gazepack-decoders", daemon=True)
         thread.start()
@@ -144,6 +136,7 @@ class Decoders:
                 yield entry
         finally:
             stopped.set()
+            box.close()
             thread.join()
 
     def measured(self, segments: Sequence[Segment]) -> Iterator[tuple[int, Cut]]:

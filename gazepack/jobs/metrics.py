@@ -1,8 +1,8 @@
 """How the time of a worker is spent, and how much waits: told by the unit, kept by whoever wants to know.
 
 Every moment of a unit belongs to one of four stages, so their seconds add up to the worker's time and the
-largest is the bottleneck. Decoding happens in other processes meanwhile; its stage is what the worker waits for
-them, not what they use.
+largest is the bottleneck. Decoding happens in other processes meanwhile, and encoding in another thread; their
+stages are what the worker waits for them, not what they use.
 """
 
 import time
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Stage = Literal["decode", "choose", "encode", "write"]
-"""`decode`: the worker waits for frames. `choose`: the selector is at work. `encode`: patches become the bytes
-of a shard. `write`: the shard is flushed, put in its place and committed."""
+"""`decode`: the worker waits for frames. `choose`: the selector is at work. `encode`: samples are put together,
+and written to the shard as their patches become bytes. `write`: the shard is flushed, put in its place and
+committed."""
 STAGES: tuple[Stage, ...] = ("decode", "choose", "encode", "write")
 
 Queue = Literal["decoded", "clips_waiting"]

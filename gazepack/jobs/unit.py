@@ -1,13 +1,15 @@
 """The work unit: decode the segments of one shard, choose, encode, write, commit.
 
 Clips of all segments share the choosing batches, whatever video they come from; samples are written in the
-order of the listing. Which clips were batched together does not show in the output, nor in which order the
-decoders delivered them. A segment that fails goes on record and leaves nothing else behind.
+order of the listing. Decoders are processes of their own and patches are encoded in a thread beside, so the
+chooser waits for neither while there is room before and behind it. Which clips were batched together does not
+show in the output, nor in which order the decoders delivered them. A segment that fails goes on record and
+leaves nothing else behind.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,6 +19,7 @@ from torch import Tensor
 from gazepack.errors import UsageError, VideoError
 from gazepack.formats import AnyCodec, DatasetDirectory, Failure, PlacesCodec, Sample
 from gazepack.geometry import CLIP_FRAMES, Grid
+from gazepack.jobs.beside import Beside
 from gazepack.jobs.clips import Clip, Item, SegmentStart
 from gazepack.jobs.decoders import Decoders, DecoderSettings
 from gazepack.jobs.metrics import Meter, StageClock, Tally
@@ -25,6 +28,9 @@ from gazepack.jobs.samples import SegmentWork
 from gazepack.jobs.settings import PackSettings
 from gazepack.patches import from_patches, to_patches
 from gazepack.selectors import AsRead, ClipBatch, Selector, choose
+
+SAMPLES_AHEAD = 2
+"""Samples that are being encoded while the chooser goes on; they hold some 50 MB of pixels at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,7 @@ class _UnitWork:
     ) -> None:
         self.segments = [SegmentWork(segment=segment) for segment in unit.segments]
         self.settings, self.selector, self.resources = settings, selector, resources
+        self.codec = codec
         self.decoders = decoders
         self.report, self.meter = report, meter
         self.clock = StageClock(meter)
@@ -126,18 +133,22 @@ class _UnitWork:
     def samples(self) -> Generator[Sample]:
         """Yield the samples of the unit in the order of its segments."""
         self.clock.to("decode")
-        with closing(self.decoders.items([work.segment for work in self.segments])) as items:
+        segments = [work.segment for work in self.segments]
+        encoding = Beside(self._encoded, ahead=SAMPLES_AHEAD)
+        with encoding, closing(self.decoders.items(segments)) as items:
             for item in items:
                 self.clock.to("choose")
                 self._take(item)
                 self.meter.waits("decoded", self.decoders.num_ready)
                 self.meter.waits("clips_waiting", sum(map(len, self.waiting.values())))
-                yield from self._completed()
+                yield from self._completed(encoding)
                 self.clock.to("decode")
-        self.clock.to("choose")
-        for grid in list(self.waiting):
-            self._choose(grid)
-        yield from self._completed()
+            self.clock.to("choose")
+            for grid in list(self.waiting):
+                self._choose(grid)
+            yield from self._completed(encoding)
+            self.clock.to("encode")
+            yield from encoding.rest()
         self.clock.to("write")
 
     def _take(self, item: Item) -> None:
@@ -146,7 +157,7 @@ class _UnitWork:
         if isinstance(item, Clip):
             work.give(item)
             self.waiting.setdefault(item.grid, []).append(item)
-            self._choose_if_many(item.grid)
+            self._choose_if_due(item.grid)
         elif isinstance(item, SegmentStart):
             self._drop(item.segment)
             work.start(item)
@@ -160,13 +171,22 @@ class _UnitWork:
         for grid, clips in self.waiting.items():
             self.waiting[grid] = [clip for clip in clips if clip.segment != segment]
 
-    def _choose_if_many(self, grid: Grid) -> None:
-        """Choose for a full batch, or for the fullest one when all together wait for twice as much."""
+    def _choose_if_due(self, grid: Grid) -> None:
+        """Choose for a full batch, or for the fullest one when all together wait for twice as much.
+
+        On the CPU a small batch is as good as a large one, so there the fullest is taken too when no decoder
+        has anything ready and every thread has a clip: the chooser would only wait.
+        """
         if len(self.waiting[grid]) * grid.num_tiles >= self.resources.batch_size:
             self._choose(grid)
-        sizes = {g: len(clips) * g.num_tiles for g, clips in self.waiting.items()}
-        if sum(sizes.values()) >= 2 * self.resources.batch_size:
-            self._choose(max(sizes, key=lambda g: sizes[g]))
+        sizes = {g: len(clips) * g.num_tiles for g, clips in self.waiting.items() if clips}
+        if not sizes:
+            return
+        fullest = max(sizes, key=lambda g: sizes[g])
+        is_idle = self.resources.device == "cpu" and not self.decoders.num_ready
+        is_enough = len(self.waiting[fullest]) >= torch.get_num_threads()
+        if (is_idle and is_enough) or sum(sizes.values()) >= 2 * self.resources.batch_size:
+            self._choose(fullest)
 
     def _choose(self, grid: Grid) -> None:
         """Choose for all waiting clips of one grid."""
@@ -180,19 +200,24 @@ class _UnitWork:
         for clip, selection in zip(clips, selections, strict=True):
             self.segments[clip.segment].take(clip, selection, min_psnr=min_psnr)
 
-    def _completed(self) -> Iterator[Sample]:
-        """Yield the samples of the segments that are next in line and complete, and let them go."""
+    def _completed(self, encoding: Beside[Sample, Sample]) -> Iterator[Sample]:
+        """Hand on the samples of the segments that are next in line and complete; yield what is encoded."""
         while self._next < len(self.segments) and self.segments[self._next].complete:
             work = self.segments[self._next]
             self._next += 1
             self.clock.to("encode")
             error = work.error
             if error is None:
-                yield from work.samples(max_tokens=self.settings.shards.max_sample_tokens)
+                for sample in work.samples(max_tokens=self.settings.shards.max_sample_tokens):
+                    encoding.put(sample)
+                    yield from encoding.ready()
             else:
                 self.failures.append(_failure(work, error))
             self.report(_done(work, error))
             work.forget()
+
+    def _encoded(self, sample: Sample) -> Sample:
+        return replace(sample, encoded=self.codec.encode(sample.patches_NPP3))
 
 
 def _failure(work: SegmentWork, error: VideoError) -> Failure:

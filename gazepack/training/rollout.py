@@ -51,7 +51,9 @@ class DiceEngine(CanvasEngine):
     def __init__(
         self, network: CanvasNetwork, *, device: torch.device, generator: torch.Generator
     ) -> None:
-        super().__init__(network, device=device, dtype=torch.float32)
+        super().__init__(
+            network, device=device, dtype=torch.float32, graphs=False
+        )  # dice are not replayed
         self._generator = generator
         self.slots: list[npt.NDArray[np.int64]] = []
         """Ids of each slot of the frames at hand, R each."""

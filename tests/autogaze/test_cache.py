@@ -33,9 +33,9 @@ def test_growing_keeps_what_is_there(tiny):
         dtype=torch.float32,
     )
     fill(cache, 5, [[0, 1]])
-    cache.reserve(2)
+    assert not cache.reserve(2)
     assert cache.room == 2
-    cache.reserve(3)
+    assert cache.reserve(3)
     assert cache.room >= 3
     keys, _ = fill(cache, 7, [[2]])
     assert keys[0, 0, :, 0].tolist() == [5, 5, 7]

@@ -182,6 +182,24 @@ def test_frames_shown_together_are_those_shown_alone_to_the_bit(canvas_model, fr
     assert all(torch.equal(x, copy) for x, copy in zip(frames, copies, strict=True))
 
 
+def test_frames_in_groups_of_an_accelerator_choose_what_they_choose_alone(
+    canvas_network, canvas_model, clips, frames, monkeypatch
+):
+    """Memory that is used again, strides and few questions change no id (here on the CPU)."""
+    settings = {"budgets": [30, 5, 100, 12], "loss_threshold": THRESHOLD}
+    alone = canvas_model.look(*frames, **settings)
+    clip_alone = canvas_model.gaze(clips, gazing_ratio=0.1, loss_threshold=THRESHOLD)
+    model = AutoGaze(canvas_network, memory_bytes=2**40)
+    monkeypatch.setattr(CanvasEngine, "is_accelerator", True)
+    for shown in (frames, [x.flip(0) for x in frames], frames):
+        together = model.look(*shown, **settings)
+    assert [frame.ids for frame in together] == [frame.ids for frame in alone]
+    gazes = model.gaze(clips, gazing_ratio=0.1, loss_threshold=THRESHOLD)
+    for gaze, expected in zip(gazes, clip_alone, strict=True):
+        np.testing.assert_array_equal(gaze.ids, expected.ids)
+    assert [rows for rows, _ in model._groups] == [4, 2]
+
+
 @pytest.mark.parametrize("side", [224, 196, 56])
 def test_a_gaze_paints_its_own_choices(canvas_model, side):
     """Each frame is gazed at over a canvas that shows what was chosen before, grey at first."""

@@ -118,11 +118,28 @@ def test_a_ragged_group_gives_each_row_its_batch_of_one(tiny, case_name):
     case = tiny.case(case_name)
     budgets = frame_budgets(case.gazing_ratio, 16)
     order = list(range(len(case.ids)))[::-1]
-    group = GazeStream(tiny.model._engine, num_rows=len(order), room=1)
-    gazes = group.advance(
+    engine = tiny.model._engine
+    gazes = GazeStream(engine, engine.start(len(order), room=1)).advance(
         case.pixels_BT3SS[order], budgets=budgets, loss_threshold=case.loss_threshold
     )
     assert_rows(gazes[::-1], case)
+
+
+@pytest.mark.parametrize("recorded", ["threshold_0", "patch14_392"])
+def test_rows_in_groups_of_an_accelerator_give_the_recorded_ids(tiny, recorded, monkeypatch):
+    """Groups filled up, used again and sized by memory: the ids of the published code (here on the CPU)."""
+    case = tiny.case(recorded)
+    model = AutoGaze(tiny.network, memory_bytes=0)
+    monkeypatch.setattr(type(model._engine), "is_accelerator", True)
+    order = [row % len(case.ids) for row in range(3)]
+    settings = {"gazing_ratio": case.gazing_ratio, "loss_threshold": case.loss_threshold}
+    one_by_one = model.gaze(case.pixels_BT3SS[order], **settings)
+    model._memory.num_bytes = 2**40
+    together = model.gaze(case.pixels_BT3SS[order], **settings)
+    assert [rows for rows, _ in model._groups] == [1, 4]
+    for gazes in (one_by_one, together):
+        for gaze, row in zip(gazes, order, strict=True):
+            np.testing.assert_array_equal(gaze.ids, case.ids[row])
 
 
 def test_losses_are_those_of_the_network(tiny_network, tiny):

@@ -75,6 +75,7 @@ def test_every_stage_is_timed(folder: Path, capsys: Captured, selector: str) -> 
     assert told["bottleneck"] == slower
     packed = rates["pack: everything together"]
     assert told["share_of_speed_of_light"] == pytest.approx(packed / limit, rel=1e-2)
+    assert sum(told["worker_seconds"].values()) > 0
     assert told["tiles_per_frame"] == 1
     assert told["tokens_per_frame"] > 0
 
@@ -97,9 +98,10 @@ def test_nothing_to_time(folder: Path) -> None:
 def test_people_read_a_table(folder: Path, capsys: Captured) -> None:
     """Each stage is a line, and the last lines name the bottleneck and the decoders needed."""
     run("pack", str(folder / "1.mp4"))
-    *stages, tiles, share, needed = capsys.readouterr().out.splitlines()
+    *stages, tiles, share, spent, needed = capsys.readouterr().out.splitlines()
     assert len(stages) == 8
     assert all(" frames/s  " in stage for stage in stages)
     assert tiles.startswith("1 tiles and ")
     assert "of the slower of decode and choose, which is " in share
+    assert " worker seconds: decode " in spent
     assert needed.endswith("decoders would keep one such worker busy choosing")
