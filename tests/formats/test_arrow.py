@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from gazepack.errors import DatasetError
-from gazepack.formats import DatasetDirectory, Failure, codec_from, verify_shard
+from gazepack.formats import DatasetDirectory, Failure, Sample, codec_from, verify_shard
 from gazepack.formats.arrow import SCHEMA, ArrowContainer, ArrowEncoder, batch_members
 from gazepack.formats.index import index_from_bytes, table_to_index
 
@@ -218,7 +218,9 @@ def test_a_member_outside_its_sample_is_refused(make_sample):
     stored = stored_batch(make_sample("k"))
     row = {"key": "k", "offset": 0, "members": [{"name": "json", "offset": 9, "size": 10**9}]}
     with pytest.raises(DatasetError, match="p: sample k: json: the index places it at bytes"):
-        ArrowContainer().read(stored, row=row, codec=CODEC, patch_size=16, place="p")
+        ArrowContainer().read(
+            stored, row=row, codec=CODEC, patch_size=16, place="p", kind=Sample
+        )
 
 
 def test_other_columns_are_refused(whole):
