@@ -232,17 +232,6 @@ def test_a_token_too_many_is_not_made_good_by_the_next_sample():
     assert not are_whole(uneven)
 
 
-def test_a_grid_beyond_all_places_is_no_overflow():
-    """Views may state any number of tiles; what cannot be marked is still told apart."""
-    numbers = {"times": [0.0], "psnr": [1.0], "l1": [1.0]}
-    view = ViewMeta(name="v", rows=10**30, cols=10**30, patch_size=16, tokens=[2], **numbers)
-    tokens = np.array([[0, 0, 3, 65535, 65535, 0], [0, 0, 3, 65535, 65535, 1]], dtype=np.uint16)
-    twice = SimpleNamespace(tokens_N6=tokens.copy(), views=[view])
-    assert not are_whole([twice])
-    tokens[1, 4] = 65534
-    assert are_whole([SimpleNamespace(tokens_N6=tokens, views=[view])])
-
-
 def test_a_sample_is_frozen(make_sample):
     """No part can be replaced after the check."""
     sample = make_sample("k")

@@ -8,7 +8,7 @@ import pytest
 import webdataset
 
 from gazepack.errors import DatasetError
-from gazepack.formats import codec_from
+from gazepack.formats import Sample, codec_from
 from gazepack.formats.webdataset import (
     BLOCK,
     END,
@@ -45,7 +45,7 @@ def test_the_listed_places_are_the_tars(key, make_sample, same):
         "members": [{"name": m.name, "offset": m.offset, "size": m.size} for m in members],
     }
     again = WebDatasetContainer().read(
-        stored, row=row, codec=codec_from("zstd"), patch_size=16, place="p"
+        stored, row=row, codec=codec_from("zstd"), patch_size=16, place="p", kind=Sample
     )
     same(again, sample)
 
@@ -56,7 +56,9 @@ def test_a_member_outside_its_sample_is_refused(offset, size, make_sample):
     stored, _ = sample_to_bytes(make_sample("k"), CODEC, offset=0)
     row = {"key": "k", "offset": 0, "members": [{"name": "json", "offset": offset, "size": size}]}
     with pytest.raises(DatasetError, match="p: sample k: json: the index places it at bytes"):
-        WebDatasetContainer().read(stored, row=row, codec=CODEC, patch_size=16, place="p")
+        WebDatasetContainer().read(
+            stored, row=row, codec=CODEC, patch_size=16, place="p", kind=Sample
+        )
 
 
 def test_members_that_are_no_files_are_refused():

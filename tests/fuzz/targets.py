@@ -26,6 +26,7 @@ from gazepack.formats import (
     DatasetDirectory,
     DatasetInfo,
     PlacesCodec,
+    Sample,
     codec_from,
     summarise,
     verify_shard,
@@ -68,7 +69,7 @@ def tar(data: bytes) -> None:
     row, _ = stored("zstd")
     tar_members(data, offset=row["offset"])
     container, codec = WebDatasetContainer(), codec_from("zstd")
-    container.read(data, row=row, codec=codec, patch_size=14, place="p")
+    container.read(data, row=row, codec=codec, patch_size=14, place="p", kind=Sample)
 
 
 @target
@@ -86,7 +87,7 @@ def arrow(data: bytes) -> None:
         row, _ = stored(name)
         attempt(batch_members, data, offset=0, codec=codec)
         container = ArrowContainer()
-        attempt(container.read, data, row=row, codec=codec, patch_size=14, place="p")
+        attempt(container.read, data, row=row, codec=codec, patch_size=14, place="p", kind=Sample)
         list(container.check_end(data, rows=[row]))
 
 
