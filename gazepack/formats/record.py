@@ -31,8 +31,6 @@ OWN_FIELDS = frozenset(("json", "tokens.npy", "loss.npy", "places.zst"))
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _FIELD = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)*")
 _MAX_FIELD = 60
-_MOST_TILES = 2**15
-"""Down or across: every uint16 row and column lies in so many, at every scale."""
 _MOST_MARKS = 2**24
 """Bytes that are spent to mark the cells that have a token; beyond, tokens are sorted."""
 
@@ -203,8 +201,8 @@ def _keep_all_rules(
     if scale.max(initial=0) >= len(SCALE_SIDES):
         return False
     sides_4 = np.array(SCALE_SIDES, dtype=np.int64)
-    heights = np.repeat([min(v.rows, _MOST_TILES) for v in views], num_frames)
-    widths = np.repeat([min(v.cols, _MOST_TILES) for v in views], num_frames)
+    heights = np.repeat([v.rows for v in views], num_frames)
+    widths = np.repeat([v.cols for v in views], num_frames)
     rows_F4, cols_F4 = heights[:, None] * sides_4, widths[:, None] * sides_4
     frame_of_all = np.repeat(np.arange(len(counts)), counts)
     at = frame_of_all * len(SCALE_SIDES) + scale
