@@ -5,14 +5,14 @@
 VIDEOS is the folder that `gazepack pack VIDEOS --out PACKED` packed. All ways give the same frames of the
 same clips, in one process on one thread, in turns, after one pass to warm the page cache. An epoch of the
 packed ways is COPIES copies of the clips, since 13 samples are no epoch. Counted is CPU time, since other
-programs on a shared machine would spoil wall time:
+programs on a shared machine would spoil wall time, and the median of the rounds:
 
     gazepack      GazeDataset, shuffled, ragged batches of patches
     gazepack, raw the same with raw patches, 7 times the bytes
     plain loop    tarfile, json, numpy and the codec over the same shards: what nobody can be much faster than
     streaming     MosaicML Streaming over the same samples, patches raw, unshuffled from local files: its reader
                   alone, which hands out arrays over the bytes it read
-    streaming, batched  the same, its samples put into one batch of tensors as GazeDataset gives them
+    streaming, batched  the same, its samples put into batches of tensors of the size that GazeDataset gives
     jpeg frames   webdataset over a tar of the same frames as 224-px JPEGs (quality 95), decoded with Pillow
     decode        PyAV decodes the video up to the last sampled frame and resizes those to 224 px
 
@@ -25,12 +25,14 @@ import dataclasses
 import importlib.util
 import io
 import json
+import statistics
 import tarfile
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -43,9 +45,11 @@ from gazepack.loader import GazeDataset
 
 SIDE = 224
 """Side of a whole frame, in pixels: one tile of 16-px patches."""
+BATCH_TOKENS = 65536
+"""Of a batch."""
 COPIES = 16
 """So often an epoch has each clip."""
-ROUNDS = 4
+ROUNDS = 5
 """The ways take turns so often."""
 Clip = tuple[Path, list[float]]
 """A video and the times of its sampled frames, in seconds."""
@@ -69,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         frames_tar = write_frames(clips, Path(folder) / "frames.tar")
         directory = copied(directory, Path(folder) / "copied")
-        dataset = GazeDataset(directory.uri, batch_tokens=65536)
+        dataset = GazeDataset(directory.uri, batch_tokens=BATCH_TOKENS)
         ways: dict[str, Callable[[], Iterator[int]]] = {
             "gazepack": lambda: gazed(dataset),
             "plain loop": lambda: plain(directory),
@@ -88,7 +92,7 @@ def main() -> None:
             {name: seconds_a_sample(way, arguments.seconds / ROUNDS) for name, way in ways.items()}
             for _ in range(ROUNDS)
         ]
-    speeds = {name: ROUNDS / sum(spent[name] for spent in rounds) for name in ways}
+    speeds = {name: 1 / statistics.median(spent[name] for spent in rounds) for name in ways}
     mean_frames = sum(len(times) for _, times in clips) / len(clips)
     print(f"{len(clips)} clips of {mean_frames:.1f} frames, {tokens:.0f} tokens on average\n")
     print("| way | samples per CPU second | frames | against decode |\n|---|---|---|---|")
@@ -154,7 +158,7 @@ def write_raw(directory: DatasetDirectory, folder: Path) -> GazeDataset:
     copy = DatasetDirectory.create_or_open(str(folder), info)
     for number in directory.committed():
         copy.write_shard(number, directory.iter_samples(number))
-    return GazeDataset(folder, batch_tokens=65536)
+    return GazeDataset(folder, batch_tokens=BATCH_TOKENS)
 
 
 def write_streaming(directory: DatasetDirectory, folder: Path) -> Path:
@@ -186,11 +190,21 @@ def streamed_batches(folder: Path) -> Iterator[int]:
     from streaming import LocalDataset
 
     dataset = LocalDataset(str(folder))
-    samples = [dataset[number] for number in range(len(dataset))]
+    samples, tokens = [], 0
+    for number in range(len(dataset)):
+        samples.append(dataset[number])
+        tokens += len(samples[-1]["tokens"])
+        if tokens + len(samples[-1]["tokens"]) > BATCH_TOKENS or number + 1 == len(dataset):
+            yield batched(samples)
+            samples, tokens = [], 0
+
+
+def batched(samples: list[dict[str, Any]]) -> int:
+    """Make the tensors of a batch and return how many samples it has."""
     torch.from_numpy(np.concatenate([sample["patches"] for sample in samples])).permute(0, 3, 1, 2)
     torch.from_numpy(np.concatenate([s["tokens"] for s in samples]).T.astype(np.int32, order="C"))
     torch.from_numpy(np.concatenate([sample["loss"] for sample in samples]).astype(np.float32))
-    yield len(samples)
+    return len(samples)
 
 
 def write_frames(clips: list[Clip], path: Path) -> Path:

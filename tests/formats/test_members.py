@@ -142,7 +142,7 @@ def test_places_come_back_without_patches(make_sample):
     sample = make_sample("k")
     members = encode_members(sample, PlacesCodec())
     assert list(members) == ["json", "places.zst", "txt"]
-    settings = {"key": "k", "codec": PlacesCodec(), "place": "p", "kind": Sample}
+    settings = {"kind": Sample, "key": "k", "codec": PlacesCodec(), "place": "p"}
     found = decode_members(members, patch_size=16, **settings)
     np.testing.assert_array_equal(found.tokens_N6, sample.tokens_N6)
     np.testing.assert_array_equal(found.loss_N, sample.loss_N)

@@ -232,6 +232,16 @@ def test_a_token_too_many_is_not_made_good_by_the_next_sample():
     assert not are_whole(uneven)
 
 
+def test_the_last_place_of_the_tallest_grid_is_a_place():
+    """Its cells are told apart as those of any other."""
+    numbers = {"times": [0.0], "psnr": [1.0], "l1": [1.0]}
+    view = ViewMeta(name="v", rows=4681, cols=1, patch_size=16, tokens=[2], **numbers)
+    tokens = np.array([[0, 0, 3, 65533, 13, 0], [0, 0, 3, 65533, 13, 1]], dtype=np.uint16)
+    assert not are_whole([SimpleNamespace(tokens_N6=tokens.copy(), views=[view])])
+    tokens[1, 4] = 12
+    assert are_whole([SimpleNamespace(tokens_N6=tokens, views=[view])])
+
+
 def test_a_sample_is_frozen(make_sample):
     """No part can be replaced after the check."""
     sample = make_sample("k")
