@@ -282,7 +282,7 @@ def _check_unpacked(data: bytes, *, place: str) -> None:
         unpacked = sum(max(0, size) + _VALUE_BYTES * max(0, values) for size, values in sizes)
     except DatasetError as error:
         raise DatasetError(f"not a readable Parquet file ({error})", place=place) from error
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise DatasetError("not a readable Parquet file (its footer)", place=place) from error
     if rows > len(data) or unpacked > MOST_UNPACKED + _MOST_RATIO * len(data):
         raise DatasetError(

@@ -54,6 +54,17 @@ def test_damage_is_refused(damage, stored):
         parquet_footer(damage(stored))
 
 
+@pytest.mark.parametrize(
+    "groups", [b"\x49\x0b", b"\x49\x1b\x00", b"\x48\x00", b"\x45\x02", b"\x49\x1c\x00"]
+)
+def test_a_footer_of_other_fields_is_refused(groups):
+    """Maps, text, a number or empty structs where the row groups should be (found by fuzzing)."""
+    footer = groups + b"\x00"
+    data = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    with pytest.raises(DatasetError, match="not a readable Parquet file"):
+        index_from_bytes(data, place="p")
+
+
 @pytest.mark.parametrize("turned", range(0, 400, 3))
 def test_any_damage_to_a_footer_leaves_the_process_alive(turned, stored):
     """Found by fuzzing: asked for a damaged column, the library ended the process."""
