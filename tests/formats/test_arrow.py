@@ -218,9 +218,7 @@ def test_a_member_outside_its_sample_is_refused(make_sample):
     stored = stored_batch(make_sample("k"))
     row = {"key": "k", "offset": 0, "members": [{"name": "json", "offset": 9, "size": 10**9}]}
     with pytest.raises(DatasetError, match="p: sample k: json: the index places it at bytes"):
-        ArrowContainer().read(
-            stored, row=row, codec=CODEC, patch_size=16, place="p", kind=Sample
-        )
+        ArrowContainer().read(stored, row=row, codec=CODEC, patch_size=16, place="p", kind=Sample)
 
 
 def test_other_columns_are_refused(whole):
