@@ -19,6 +19,7 @@ from gazepack.errors import DatasetError, FormatVersionError
 from gazepack.formats.codecs.base import Stored
 from gazepack.formats.meta import FORMAT_VERSION, check_meta
 from gazepack.formats.record import Sample
+from gazepack.formats.thrift import parquet_footer
 from gazepack.geometry import DENSE_TILE_TOKENS
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -49,6 +50,8 @@ MOST_UNPACKED = 2**27
 """What a Parquet file may unpack to, in bytes, beside a multiple of its own size."""
 _MOST_RATIO = 64
 _VALUE_BYTES = 4
+# the numbers of fields in `parquet.thrift`: of FileMetaData, RowGroup, ColumnChunk and ColumnMetaData
+_ROW_GROUPS, _COLUMNS, _NUM_ROWS, _META_DATA, _NUM_VALUES, _UNCOMPRESSED = 4, 1, 3, 3, 5, 6
 _COUNTS = ("window", "offset", "size", "tokens", "frames", "dense_tokens", "bytes", "source_bytes")
 _HASHES = ("failures_sha256", "dataset_sha256")
 _KEY = r"^[A-Za-z0-9_-]{1,200}$"
@@ -260,19 +263,30 @@ def table_to_bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _check_unpacked(metadata: pq.FileMetaData, num_bytes: int, *, place: str) -> None:
+def _check_unpacked(data: bytes, *, place: str) -> None:
     """Refuse a file that states more rows, values or bytes than an honest one of its size.
 
     Every row has a name of its own and so takes a byte at least; lists of equal numbers may be long.
+
+    Raises:
+        DatasetError: it does, or it does not say.
     """
-    unpacked = 0
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        values = sum(group.column(at).num_values for at in range(group.num_columns))
-        unpacked += group.total_byte_size + _VALUE_BYTES * values
-    if metadata.num_rows > num_bytes or unpacked > MOST_UNPACKED + _MOST_RATIO * num_bytes:
+    try:
+        groups = parquet_footer(data)[_ROW_GROUPS]
+        rows = sum(group[_NUM_ROWS] for group in groups)
+        sizes = [
+            (column[_META_DATA][_UNCOMPRESSED], column[_META_DATA][_NUM_VALUES])
+            for group in groups
+            for column in group[_COLUMNS]
+        ]
+        unpacked = sum(max(0, size) + _VALUE_BYTES * max(0, values) for size, values in sizes)
+    except DatasetError as error:
+        raise DatasetError(f"not a readable Parquet file ({error})", place=place) from error
+    except (LookupError, TypeError) as error:
+        raise DatasetError("not a readable Parquet file (its footer)", place=place) from error
+    if rows > len(data) or unpacked > MOST_UNPACKED + _MOST_RATIO * len(data):
         raise DatasetError(
-            f"{num_bytes} bytes state {metadata.num_rows} rows and {unpacked} bytes unpacked",
-            place=place,
+            f"{len(data)} bytes state {rows} rows and {unpacked} bytes unpacked", place=place
         )
 
 
@@ -283,10 +297,9 @@ def table_from_bytes(data: bytes, *, place: str) -> pa.Table:
         DatasetError: it is not one, states that it unpacks to far more than it is, or its checksums or text are
             damaged.
     """
+    _check_unpacked(data, place=place)
     try:
-        with pq.ParquetFile(pa.BufferReader(data)) as file:
-            _check_unpacked(file.metadata, len(data), place=place)
-            table = file.read(use_threads=False)
+        table = pq.read_table(pa.BufferReader(data), use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(

@@ -360,7 +360,11 @@ def _parse_manifest(data: bytes, suffix: str) -> list[dict[str, Any]]:
         return rows
     text = data.decode("utf-8-sig")
     if suffix == ".csv":
-        return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        records = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        for number, record in enumerate(records, start=1):
+            if None in record:  # where the reader puts what has no name
+                raise ValueError(f"row {number} has more columns than the header")
+        return records
     lines = [json.loads(line) for line in text.splitlines() if line.strip()]
     if not all(isinstance(line, dict) for line in lines):
         raise ValueError("a line is not a JSON object")

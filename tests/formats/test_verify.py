@@ -133,8 +133,9 @@ def found_by(root):
         return True
 
 
-@pytest.mark.parametrize("container", ["webdataset", "arrow"])
-@pytest.mark.parametrize("codec", ["jpeg", "places"])
+@pytest.mark.parametrize(
+    ("container", "codec"), [("webdataset", "jpeg"), ("arrow", "zstd"), ("arrow", "places")]
+)
 def test_a_flipped_bit_in_any_file_is_found(container, codec, tmp_path, make_sample):
     """All over the shard, its index, its failures and dataset.json: no bit can turn without a word."""
     info = DatasetInfo(container=container, codec={"name": codec}, patch_size=16)
@@ -145,7 +146,7 @@ def test_a_flipped_bit_in_any_file_is_found(container, codec, tmp_path, make_sam
     for name in dataset.storage.list():
         path = tmp_path / name
         good = path.read_bytes()
-        for turn, at in enumerate(range(0, len(good), max(1, len(good) // 30))):
+        for turn, at in enumerate(range(0, len(good), max(1, len(good) // 16))):
             data = bytearray(good)
             data[at] ^= 1 << turn % 8
             path.write_bytes(data)

@@ -83,5 +83,5 @@ def test_a_finding_ends_the_fuzzer(tmp_path: Path) -> None:
     faulty += "def run_once(_, data):\n    if len(data) > 4: raise KeyError('found')\n"
     (tmp_path / "targets.py").write_text(faulty)
     done = fuzz([str(program), "bad", "--found", str(tmp_path)])
-    assert (done.returncode != 0, "KeyError" in done.stderr) == (True, True)
+    assert (done.returncode != 0, "KeyError" in done.stdout + done.stderr) == (True, True)
     assert list(tmp_path.glob("bad-crash-*"))

@@ -206,3 +206,11 @@ def test_remote_folder_is_listed(tmp_path: Path) -> None:
     local = rows(tmp_path)
     assert [(s.id, s.key, s.bytes) for s in remote] == [(s.id, s.key, s.bytes) for s in local]
     assert remote[0].uri.startswith("file://")
+
+
+def test_a_row_with_more_columns_than_the_header_is_refused(tmp_path: Path) -> None:
+    """A comma too many, as in a caption without quotes: one line that says where (found by fuzzing)."""
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,caption\na.mp4,one\nb.mp4,two, three\n")
+    with pytest.raises(SourceError, match="row 2 has more columns than the header"):
+        list_sources([str(manifest)])
