@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gazepack.errors import UsageError, VideoError
 from gazepack.formats import AnyCodec, DatasetDirectory, Failure, PlacesCodec, Sample
+from gazepack.formats.members import encoded
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.beside import Beside
 from gazepack.jobs.clips import Clip, Item, SegmentStart
@@ -217,7 +218,7 @@ class _UnitWork:
             work.forget()
 
     def _encoded(self, sample: Sample) -> Sample:
-        return replace(sample, encoded=self.codec.encode(sample.patches_NPP3))
+        return replace(sample, encoded=encoded(sample, self.codec))
 
 
 def _failure(work: SegmentWork, error: VideoError) -> Failure:
