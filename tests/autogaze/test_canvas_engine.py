@@ -200,6 +200,17 @@ def test_frames_in_groups_of_an_accelerator_choose_what_they_choose_alone(
     assert [rows for rows, _ in model._groups] == [4, 2]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_chooses_what_the_cpu_chooses(canvas_network, canvas_model, frames):
+    """Done, recorded and replayed, in float32, with frames in another order each time."""
+    settings = {"budgets": [30] * 4, "loss_threshold": THRESHOLD}
+    expected = [frame.ids for frame in canvas_model.look(*frames, **settings)]
+    model = AutoGaze(canvas_network, device="cuda")
+    for turn in range(3):
+        found = model.look(*(x.roll(turn, 0) for x in frames), **settings)
+        assert [frame.ids for frame in found] == expected[-turn:] + expected[:-turn]
+
+
 @pytest.mark.parametrize("side", [224, 196, 56])
 def test_a_gaze_paints_its_own_choices(canvas_model, side):
     """Each frame is gazed at over a canvas that shows what was chosen before, grey at first."""

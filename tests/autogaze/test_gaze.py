@@ -142,6 +142,16 @@ def test_rows_in_groups_of_an_accelerator_give_the_recorded_ids(tiny, recorded, 
             np.testing.assert_array_equal(gaze.ids, case.ids[row])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_gives_the_recorded_ids(tiny, case_name):
+    """Done, recorded and replayed: the ids of the published code, in float32."""
+    case = tiny.case(case_name)
+    model = AutoGaze(tiny.network, device="cuda")
+    settings = {"gazing_ratio": case.gazing_ratio, "loss_threshold": case.loss_threshold}
+    for _ in range(3):
+        assert_rows(model.gaze(case.pixels_BT3SS, **settings), case)
+
+
 def test_losses_are_those_of_the_network(tiny_network, tiny):
     """At contiguous positions the losses stored are what the teacher-forced network predicts."""
     model = AutoGaze(tiny_network)
