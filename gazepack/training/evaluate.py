@@ -187,13 +187,13 @@ def evaluate(
     comparisons: list[Comparison] = []
     first: dict[str, list[Selection]] = {}
     for view in views:
-        clips = _load(videos, view, progress)
+        clips = load_clips(videos, view, progress)
         for bound in bounds:
             progress(f"{view.name}, {bound:g} dB")
             comparison, selections = _compare(model, clips, view, bound)
             comparisons.append(comparison)
             first = first or selections
-    clips = _load(videos, View(), progress)
+    clips = load_clips(videos, View(), progress)
     progress("repeated frames")
     return Evaluation(
         model=name,
@@ -206,8 +206,17 @@ def evaluate(
     )
 
 
-def _load(videos: Sequence[Video], view: View, progress: Progress) -> ClipBatch:
-    """Read the clips of a view; what cannot be read is said and left out."""
+def load_clips(videos: Sequence[Video], view: View, progress: Progress) -> ClipBatch:
+    """Read up to 16 frames from the beginning of each video.
+
+    Args:
+        videos: what to read.
+        view: the crop and the rate.
+        progress: told what cannot be read and is left out.
+
+    Raises:
+        SourceError: no video can be decoded.
+    """
     clips: list[Pixels] = []
     names: list[str] = []
     for video in videos:

@@ -49,6 +49,8 @@ class RlSettings(RunSettings):
 
     learning_rate: float = Field(default=3e-5, gt=0)
     """At the top of the schedule."""
+    warmup_steps: int = Field(default=10, ge=1)
+    """Steps over which the learning rate rises."""
     average_decay: float = Field(default=0.98, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is saved as the model."""
     group: int = Field(default=12, ge=2)
@@ -57,6 +59,8 @@ class RlSettings(RunSettings):
     """Clips of a step."""
     frames: int = Field(default=4, ge=1, le=16)
     """Frames of a clip."""
+    temperature: float = Field(default=0.4, gt=0)
+    """What scores are divided by before dice are thrown: packing takes the best, and tries near it say most."""
     discount: float = Field(default=0.995, gt=0, le=1)
     """What a frame's score counts for the frame before."""
     token_price: float = Field(default=0.1, ge=0)
@@ -129,7 +133,9 @@ def _gradients(
     threshold = -float(bounds_B[0]) if random.random() < 0.5 else None
     # 2. try and judge
     dice = torch.Generator(device).manual_seed(int(random.integers(2**62)))
-    engine = DiceEngine(state.network, device=device, generator=dice)
+    engine = DiceEngine(
+        state.network, device=device, generator=dice, temperature=settings.temperature
+    )
     rollouts = roll_out(engine, frames_RT3SS, budget=budget, loss_threshold=threshold)
     worth_RT = reward(frames_RT3SS.flatten(0, 1), rollouts.after_RT3SS.flatten(0, 1))
     worth_RT = worth_RT.unflatten(0, frames_RT3SS.shape[:2]).cpu().double().numpy()
@@ -147,7 +153,9 @@ def _gradients(
     labels = label_clips(frames_BT3SS, min_psnr_B=bounds_B.tolist())
     lessons = Lessons.of(frames_BT3SS, labels, device=device)
     with precision(device):
-        choice = _credited(state.network, frames_RT3SS, rollouts, credit_RTJ)
+        choice = _credited(
+            state.network, frames_RT3SS, rollouts, credit_RTJ, temperature=settings.temperature
+        )
         lesson = lesson_loss(state.network, lessons, spread=1.0)
     loss = choice + settings.lesson_weight * lesson.total
     check_finite(loss, f"step {state.step}")
@@ -200,19 +208,32 @@ def credits(
 
 
 def _credited(
-    network: CanvasNetwork, frames_RT3SS: Tensor, rollouts: Rollouts, credit_RTJ: Floats
+    network: CanvasNetwork,
+    frames_RT3SS: Tensor,
+    rollouts: Rollouts,
+    credit_RTJ: Floats,
+    *,
+    temperature: float,
 ) -> Tensor:
     """Return minus the credited log-probabilities, a mean over kept slots."""
     device = frames_RT3SS.device
     slots_NJ = torch.from_numpy(rollouts.slots_RTJ).flatten(0, 1).to(device)
     credit_NJ = torch.from_numpy(credit_RTJ).float().flatten(0, 1).to(device)
     canvas_N3SS = rollouts.before_RT3SS.flatten(0, 1)
-    logp_NJ = slot_log_probabilities(network, frames_RT3SS.flatten(0, 1), canvas_N3SS, slots_NJ)
+    frames_N3SS = frames_RT3SS.flatten(0, 1)
+    logp_NJ = slot_log_probabilities(
+        network, frames_N3SS, canvas_N3SS, slots_NJ, temperature=temperature
+    )
     return -(logp_NJ * credit_NJ).sum() / int(rollouts.kept_RTJ.sum())
 
 
 def slot_log_probabilities(
-    network: CanvasNetwork, frames_N3SS: Tensor, canvas_N3SS: Tensor, slots_NJ: Tensor
+    network: CanvasNetwork,
+    frames_N3SS: Tensor,
+    canvas_N3SS: Tensor,
+    slots_NJ: Tensor,
+    *,
+    temperature: float,
 ) -> Tensor:
     """Return the log-probability of each slot's id as decoding draws it, none twice in a frame.
 
@@ -221,6 +242,7 @@ def slot_log_probabilities(
         frames_N3SS: uint8.
         canvas_N3SS: uint8, before each frame.
         slots_NJ: int64 ids; 265 where there was no slot, whose value means nothing.
+        temperature: they were drawn with.
 
     Returns:
         N x J, float32.
@@ -232,7 +254,7 @@ def slot_log_probabilities(
     slots_J = torch.arange(slots_NJ.shape[1], device=slots_NJ.device)
     heads_J = slots_J % num_at_once
     logits_NJI = corrections_NQKV[:, slots_J - heads_J, heads_J, :END]
-    logits_NJI = logits_NJI + network.appeal(look, taken_NJV)
+    logits_NJI = (logits_NJI + network.appeal(look, taken_NJV)) / temperature
     logp_NJI = logits_NJI.masked_fill(taken_NJV[..., :END], -1e9).log_softmax(-1)
     logp_NJ1: Tensor = logp_NJI.gather(2, slots_NJ.clamp(max=END - 1)[..., None])
     return logp_NJ1[..., 0]

@@ -19,6 +19,7 @@ from gazepack.training.rollout import DiceEngine, Rollouts, roll_out
 from gazepack.training.store import Store, TrainingState
 
 CPU = torch.device("cpu")
+TEMPERATURE = 0.7
 SMALL = {"group": 2, "clips_per_step": 1, "frames": 2, "warmup_steps": 1}
 
 
@@ -80,7 +81,8 @@ class ListeningEngine(DiceEngine):
     """An engine that also remembers the scores it drew from."""
 
     def __init__(self, network: CanvasNetwork) -> None:
-        super().__init__(network, device=CPU, generator=torch.Generator().manual_seed(4))
+        generator = torch.Generator().manual_seed(4)
+        super().__init__(network, device=CPU, generator=generator, temperature=TEMPERATURE)
         self.scores: list[torch.Tensor] = []
 
     def _pick(self, scores_NI: torch.Tensor) -> torch.Tensor:
@@ -88,7 +90,7 @@ class ListeningEngine(DiceEngine):
         return super()._pick(scores_NI)
 
 
-@pytest.mark.parametrize("threshold", [None, -26.5])
+@pytest.mark.parametrize("threshold", [None, -15.5])
 def test_probabilities_are_those_the_dice_were_thrown_at(
     network: CanvasNetwork, frames_BT3SS: torch.Tensor, threshold: float | None
 ) -> None:
@@ -98,12 +100,14 @@ def test_probabilities_are_those_the_dice_were_thrown_at(
     tried = roll_out(engine, frames_N3SS[:, None], budget=23, loss_threshold=threshold)
     slots_NJ = torch.from_numpy(tried.slots_RTJ[:, 0])
     with torch.no_grad():
-        found_NJ = slot_log_probabilities(network, frames_N3SS, tried.before_RT3SS[:, 0], slots_NJ)
+        found_NJ = slot_log_probabilities(
+            network, frames_N3SS, tried.before_RT3SS[:, 0], slots_NJ, temperature=TEMPERATURE
+        )
     compared = 0
     for n in range(2):
         for j in range(23):
             if slots_NJ[n, j] != END:
-                expected = engine.scores[j][n].log_softmax(0)[slots_NJ[n, j]]
+                expected = (engine.scores[j][n] / TEMPERATURE).log_softmax(0)[slots_NJ[n, j]]
                 assert float(found_NJ[n, j]) == pytest.approx(float(expected), abs=1e-4)
                 compared += 1
     assert (compared == 46) == (threshold is None)
@@ -199,7 +203,8 @@ def test_rewarded_choices_get_likelier(
         grey = torch.full_like(frames_N3SS, 128)
         slots_NJ = torch.from_numpy(slots_RTJ).flatten(0, 1)
         with torch.no_grad():
-            return slot_log_probabilities(network, frames_N3SS, grey, slots_NJ).sum(1)
+            logp_NJ = slot_log_probabilities(network, frames_N3SS, grey, slots_NJ, temperature=1.0)
+            return logp_NJ.sum(1)
 
     monkeypatch.setattr(grpo, "roll_out", repeated)
     values = {**SMALL, "frames": 1, "lesson_weight": 0.0}
