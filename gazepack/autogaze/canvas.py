@@ -265,12 +265,16 @@ class CanvasNetwork(nn.Module):
         Returns:
             Corrections of the logits, N x (J + 1) x K x V, and of the losses in dB, N x (J + 1) x K, float32,
             as they stand before the first token and after each. Decoding reads the first and then every Kth.
+            What the frame's loss is before anything is painted is known, so there is nothing to correct.
         """
         x_NMD = torch.cat((look.cells_NCD, self.embed(look, ids_NJ)), dim=1)
         positions_NM = torch.arange(x_NMD.shape[1], device=x_NMD.device).expand(len(x_NMD), -1)
         hidden_NMD, _ = self.gaze_decoder.model(x_NMD, positions_NM)
         logits, losses = self.gaze_decoder.heads(hidden_NMD[:, CELLS - 1 :])
-        return logits.float(), losses.float() + self.loss_bias.float()
+        losses_NQK = losses.float() + self.loss_bias.float()
+        is_known_QK = torch.zeros_like(losses_NQK[0], dtype=torch.bool)
+        is_known_QK[0, 0] = True
+        return logits.float(), losses_NQK.masked_fill(is_known_QK, 0)
 
 
 def measured(frames_N3SS: Tensor, canvas_N3SS: Tensor) -> Tensor:

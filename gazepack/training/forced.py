@@ -25,6 +25,9 @@ HUBER_DECIBELS = 1.0
 """Where the error of the predicted loss turns from squared to absolute."""
 LOSS_WEIGHT = 0.1
 """Weight of the error of the predicted loss."""
+CAUTION = 8.0
+"""How much more it counts to predict a smaller loss than the truth than to predict a larger one. A network that
+stops too late wastes a few tokens; one that stops too early misses what was asked, and pays when it looks again."""
 GAIN_WEIGHT = 1.0
 """Weight of the error of the appeal of patches with nothing beneath them."""
 ERROR_WEIGHT = 0.3
@@ -119,6 +122,7 @@ def lesson_loss(network: CanvasNetwork, lessons: Lessons, *, spread: float) -> L
     huber_NQK = functional.smooth_l1_loss(
         apart_NQK, torch.zeros_like(apart_NQK), reduction="none", beta=HUBER_DECIBELS
     )
+    huber_NQK = huber_NQK * torch.where(apart_NQK < 0, CAUTION, 1.0)
     # 3. their means
     weight_NQK = _weights(next_NQW[..., :num_at_once] != END, lessons.kept_N)
     choice = (choice_NQK * weight_NQK).sum()

@@ -158,7 +158,7 @@ def _gradients(
         )
         lesson = lesson_loss(state.network, lessons, spread=1.0)
     loss = choice + settings.lesson_weight * lesson.total
-    check_finite(loss, f"step {state.step}")
+    check_finite(loss, f"loss of step {state.step}")
     loss.backward()
     return {
         "score": float(score_RT.mean()),

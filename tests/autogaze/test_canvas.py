@@ -247,6 +247,13 @@ def test_a_token_does_not_see_what_follows(canvas_network, look):
         assert ((found[:, 3:] - changed[:, 3:]).abs().flatten(2).amax(2) > TOLERANCE).all()
 
 
+def test_what_is_known_is_not_corrected(canvas_network, look):
+    """Only the loss before the first token of a frame is left as it was measured."""
+    _, losses_NQK = canvas_network(look, torch.tensor([[3, 90], [50, 4]]))
+    assert (losses_NQK[:, 0, 0] == 0).all()
+    assert int((losses_NQK == 0).sum()) == 2
+
+
 def test_an_end_shows_nothing(canvas_network, look):
     """What is fed for the end of a list is its embedding alone; for a patch, also what it shows."""
     network = canvas_network

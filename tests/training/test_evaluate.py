@@ -165,5 +165,5 @@ def test_a_report_for_people_and_programs(evaluation: Evaluation) -> None:
         )
         assert row["off_share"] == pytest.approx(row["off_db"] / row["min_psnr"], abs=1e-3)
     figure = ElementTree.fromstring(to_svg(evaluation))
-    assert len(figure.findall(".//{*}polyline")) == 4
+    assert len(figure.findall(".//{*}polyline")) == 4 + 2
     assert len(figure.findall(".//{*}rect")) > 196
