@@ -26,8 +26,8 @@ HUBER_DECIBELS = 1.0
 LOSS_WEIGHT = 0.1
 """Weight of the error of the predicted loss."""
 CAUTION = 8.0
-"""How much more it counts to predict a smaller loss than the truth than to predict a larger one. A network that
-stops too late wastes a few tokens; one that stops too early misses what was asked, and pays when it looks again."""
+"""How much more it counts to predict a smaller loss than the truth than to predict a larger one: who stops too
+late wastes a few tokens, who stops too early misses what was asked, and pays when looking again."""
 GAIN_WEIGHT = 1.0
 """Weight of the error of the appeal of patches with nothing beneath them."""
 ERROR_WEIGHT = 0.3
