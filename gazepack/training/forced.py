@@ -119,17 +119,13 @@ def lesson_loss(network: CanvasNetwork, lessons: Lessons, *, spread: float) -> L
     choice_NQK = _choice_errors(logits_NQKI, next_NQW, spread=spread)
     loss_NW = functional.pad(lessons.loss_NW, (0, max(0, room - lessons.loss_NW.shape[1])))
     apart_NQK = shown_NP[:, prefix_QK] + corrections_NQK - loss_NW[:, prefix_QK]
-    huber_NQK = functional.smooth_l1_loss(
-        apart_NQK, torch.zeros_like(apart_NQK), reduction="none", beta=HUBER_DECIBELS
-    )
-    huber_NQK = huber_NQK * torch.where(apart_NQK < 0, CAUTION, 1.0)
     # 3. their means
     weight_NQK = _weights(next_NQW[..., :num_at_once] != END, lessons.kept_N)
     choice = (choice_NQK * weight_NQK).sum()
     gain, error = _reading_errors(look, lessons)
     total = (
         choice
-        + LOSS_WEIGHT * (huber_NQK * weight_NQK).sum()
+        + LOSS_WEIGHT * (loss_errors(apart_NQK) * weight_NQK).sum()
         + GAIN_WEIGHT * gain
         + ERROR_WEIGHT * error
     )
@@ -140,6 +136,14 @@ def lesson_loss(network: CanvasNetwork, lessons: Lessons, *, spread: float) -> L
         gain=gain.detach(),
         error=error.detach(),
     )
+
+
+def loss_errors(apart: Tensor) -> Tensor:
+    """Return how much predicted losses are punished, given by how many dB they are above the truth."""
+    huber = functional.smooth_l1_loss(
+        apart, torch.zeros_like(apart), reduction="none", beta=HUBER_DECIBELS
+    )
+    return huber * torch.where(apart < 0, CAUTION, 1.0)
 
 
 def prefixes(ids_NJ: Tensor) -> Tensor:

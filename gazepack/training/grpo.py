@@ -8,9 +8,10 @@ not divided by, so easy clips do not shout (Dr. GRPO, arXiv 2503.20783; the publ
 2603.12254 does the same). Probabilities are those of contiguous positions, and each try is used once, so
 no ratio has to be clipped.
 
-Beside it greedy's lessons go on, on the same clips and with a small weight: they hold the predicted loss
-to the truth, which tries alone do not (paintings of thrown dice are worse than those of the best
-choices, and a network that learns only their losses expects too little of itself).
+The predicted loss is held to the truth twice. Tries tell how wrong their own paintings are: a network chooses
+the patches that it expects most of, so of its own choices it expects too much. And greedy's lessons go on, on
+the same clips and with a small weight, since paintings of thrown dice are worse than those of the best
+choices, and a network that learned only their losses would expect too little.
 
     legend   B clips  G tries of a clip (the group)  R = B G rows  T frames  N = R T frames of all tries
              J slots of a frame  K tokens at once  I choices (265)  S side of a tile
@@ -28,7 +29,7 @@ from gazepack.autogaze import CanvasNetwork
 from gazepack.autogaze.config import END
 from gazepack.geometry import TILE_TOKENS
 from gazepack.training.clips import Video, draw_clip, generator, read_window
-from gazepack.training.forced import Lessons, lesson_loss, prefixes
+from gazepack.training.forced import LOSS_WEIGHT, Lessons, lesson_loss, loss_errors, prefixes
 from gazepack.training.labels import label_clips
 from gazepack.training.loop import Report, RunSettings, check_finite, run_steps
 from gazepack.training.ntp import precision
@@ -153,17 +154,18 @@ def _gradients(
     labels = label_clips(frames_BT3SS, min_psnr_B=bounds_B.tolist())
     lessons = Lessons.of(frames_BT3SS, labels, device=device)
     with precision(device):
-        choice = _credited(
+        choice, missed = _judged(
             state.network, frames_RT3SS, rollouts, credit_RTJ, temperature=settings.temperature
         )
         lesson = lesson_loss(state.network, lessons, spread=1.0)
-    loss = choice + settings.lesson_weight * lesson.total
+    loss = choice + LOSS_WEIGHT * missed + settings.lesson_weight * lesson.total
     check_finite(loss, f"loss of step {state.step}")
     loss.backward()
     return {
         "score": float(score_RT.mean()),
         "worth": float(worth_RT.mean()),
         "tokens": float(tokens_RT.mean()),
+        "missed": float(missed.detach()),
         "credit": float(np.abs(credit_RTJ[rollouts.kept_RTJ]).mean()),
         **lesson.numbers(),
     }
@@ -207,35 +209,46 @@ def credits(
     return np.asarray(follows.reshape(kept_RTJ.shape) * kept_RTJ)
 
 
-def _credited(
+def _judged(
     network: CanvasNetwork,
     frames_RT3SS: Tensor,
     rollouts: Rollouts,
     credit_RTJ: Floats,
     *,
     temperature: float,
-) -> Tensor:
-    """Return minus the credited log-probabilities, a mean over kept slots."""
+) -> tuple[Tensor, Tensor]:
+    """Return minus the credited log-probabilities and the errors of predicted losses, means over kept slots."""
     device = frames_RT3SS.device
-    slots_NJ = torch.from_numpy(rollouts.slots_RTJ).flatten(0, 1).to(device)
-    credit_NJ = torch.from_numpy(credit_RTJ).float().flatten(0, 1).to(device)
-    canvas_N3SS = rollouts.before_RT3SS.flatten(0, 1)
-    frames_N3SS = frames_RT3SS.flatten(0, 1)
-    logp_NJ = slot_log_probabilities(
-        network, frames_N3SS, canvas_N3SS, slots_NJ, temperature=temperature
+    slots_NJ, kept_NJ, credit_NJ, loss_NJ = (
+        torch.from_numpy(x).flatten(0, 1).to(device)
+        for x in (
+            rollouts.slots_RTJ,
+            rollouts.kept_RTJ,
+            credit_RTJ.astype(np.float32),
+            rollouts.loss_RTJ,
+        )
     )
-    return -(logp_NJ * credit_NJ).sum() / int(rollouts.kept_RTJ.sum())
+    logp_NJ, predicted_NJ = slot_answers(
+        network,
+        frames_RT3SS.flatten(0, 1),
+        rollouts.before_RT3SS.flatten(0, 1),
+        slots_NJ,
+        temperature=temperature,
+    )
+    num = kept_NJ.sum()
+    errors_NJ = loss_errors(predicted_NJ - loss_NJ)
+    return -(logp_NJ * credit_NJ).sum() / num, (errors_NJ * kept_NJ).sum() / num
 
 
-def slot_log_probabilities(
+def slot_answers(
     network: CanvasNetwork,
     frames_N3SS: Tensor,
     canvas_N3SS: Tensor,
     slots_NJ: Tensor,
     *,
     temperature: float,
-) -> Tensor:
-    """Return the log-probability of each slot's id as decoding draws it, none twice in a frame.
+) -> tuple[Tensor, Tensor]:
+    """Return what the network says at each slot, as decoding asks it, no id twice in a frame.
 
     Args:
         network: which drew.
@@ -245,11 +258,11 @@ def slot_log_probabilities(
         temperature: they were drawn with.
 
     Returns:
-        N x J, float32.
+        The log-probability of the slot's id, and the loss in dB that is predicted before it, float32 N x J each.
     """
     num_at_once = network.config.decoder.num_multi_token_pred
     look = network.look(frames_N3SS, canvas_N3SS)
-    corrections_NQKV: Tensor = network(look, slots_NJ)[0]
+    corrections_NQKV, corrections_NQK = network(look, slots_NJ)
     taken_NJV = prefixes(slots_NJ)[:, :-1]
     slots_J = torch.arange(slots_NJ.shape[1], device=slots_NJ.device)
     heads_J = slots_J % num_at_once
@@ -257,4 +270,5 @@ def slot_log_probabilities(
     logits_NJI = (logits_NJI + network.appeal(look, taken_NJV)) / temperature
     logp_NJI = logits_NJI.masked_fill(taken_NJV[..., :END], -1e9).log_softmax(-1)
     logp_NJ1: Tensor = logp_NJI.gather(2, slots_NJ.clamp(max=END - 1)[..., None])
-    return logp_NJ1[..., 0]
+    losses_NJ = network.loss_shown(look, taken_NJV) + corrections_NQK[:, slots_J - heads_J, heads_J]
+    return logp_NJ1[..., 0], losses_NJ
