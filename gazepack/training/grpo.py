@@ -258,7 +258,7 @@ def slot_answers(
         temperature: they were drawn with.
 
     Returns:
-        The log-probability of the slot's id, and the loss in dB that is predicted before it, float32 N x J each.
+        The log-probability of the slot's id, and the loss in dB predicted before it, float32 N x J each.
     """
     num_at_once = network.config.decoder.num_multi_token_pred
     look = network.look(frames_N3SS, canvas_N3SS)

@@ -226,7 +226,7 @@ def test_rewarded_choices_get_likelier(
 def test_lessons_go_on_beside_the_tries(
     network: CanvasNetwork, videos: list[Video], tmp_path: Path
 ) -> None:
-    """The tries teach what painting would leave wrong, without lessons too; of the canvas lessons alone tell."""
+    """What painting would leave wrong is taught by tries, too; what the canvas gets wrong by lessons alone."""
 
     def pays_all_alike(frames_N3SS: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         return torch.zeros(len(frames_N3SS))
