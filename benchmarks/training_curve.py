@@ -68,8 +68,7 @@ def main() -> int:
     table = "\n".join(lines(names, psnr)) + "\n"
     print(table, end="")
     if arguments.out:
-        arguments.out.write_text(table, encoding="utf-8")
-        arguments.out.with_suffix(".svg").write_text(figure(names, psnr), encoding="utf-8")
+        write(arguments.out, names, psnr, num_clips=len(clips))
     return 0
 
 
@@ -90,6 +89,25 @@ def painted(model: AutoGaze, clips: ClipBatch) -> Floats:
         selections = choose(Gazing(model, gazing_ratio=(budget + 0.5) / TILE_TOKENS), clips)
         means.append([float(selection.psnr_T.mean()) for selection in selections])
     return np.asarray(means)
+
+
+def write(out: Path, names: list[str], psnr: list[Floats], *, num_clips: int) -> None:
+    """Write the page, and the figure beside it."""
+    drawn = out.with_suffix(".svg")
+    page = (
+        "# What each stage of training gained",
+        "",
+        f"PSNR of {num_clips} clips that were not trained on (first 16 frames, 224 px), painted with as many",
+        "tokens in each network's own order; below the first row, gain over the first network and its",
+        "standard error over clips.",
+        "Made by `benchmarks/training_curve.py`.",
+        "",
+        *lines(names, psnr),
+        "",
+        f"![Gain over the first network]({drawn.name})",
+    )
+    out.write_text("\n".join(page) + "\n", encoding="utf-8")
+    drawn.write_text(figure(names, psnr), encoding="utf-8")
 
 
 def gain(psnr: Floats, first: Floats) -> list[Gain]:
