@@ -5,8 +5,9 @@
 Each network takes the first 16 frames of every video (centre crop, 224 px) with 8, 24 and 72 tokens a frame,
 in its own order, every frame on its own canvas: no threshold, no help from greedy. The gain is the PSNR
 over that of the first network, clip by clip; beside the mean stands its standard error over the clips,
-which are few and unlike, so a gain of less than two of them shows nothing. With `--out` a figure is drawn
-beside the table.
+which are few and unlike, so a gain of less than two of them shows nothing. Beside it stands what the network
+alone, asked for 30 dB, spends on a frame that repeats the one before: 1 if it had known its own error. With
+`--out` a figure is drawn beside the table.
 """
 
 import argparse
@@ -25,11 +26,13 @@ from gazepack.errors import GazepackError, SourceError
 from gazepack.geometry import TILE_TOKENS
 from gazepack.selectors import ClipBatch, Gazing, choose
 from gazepack.training import Video, View
-from gazepack.training.evaluate import load_clips
+from gazepack.training.evaluate import load_clips, shown_twice
 
 BUDGETS = (8, 24, 72)
 """Tokens of a frame."""
 COLOURS = ("#2c5d9b", "#1f7a4d", "#c0392b")
+BOUND = 30.0
+"""What is asked for where a frame repeats, in dB."""
 SIDE = 240
 """Height of the plot, in pixels."""
 
@@ -38,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """By how much a network paints better than the first, in dB."""
+    """By how much a network is above the first, in some unit."""
 
     mean: float
     error: float
@@ -61,14 +64,15 @@ def main() -> int:
     torch.set_num_threads(1)
     try:
         clips = read(arguments.folder)
-        psnr = [painted(AutoGaze.from_pretrained(x, device="cpu"), clips) for x in arguments.models]
+        found = [
+            measure(AutoGaze.from_pretrained(x, device="cpu"), clips) for x in arguments.models
+        ]
     except GazepackError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    table = "\n".join(lines(names, psnr)) + "\n"
-    print(table, end="")
+    print("\n".join(lines(names, found)))
     if arguments.out:
-        write(arguments.out, names, psnr, num_clips=len(clips))
+        write(arguments.out, names, found, num_clips=len(clips))
     return 0
 
 
@@ -81,56 +85,65 @@ def read(folder: Path) -> ClipBatch:
     return load_clips(videos, View(), lambda line: print(line, file=sys.stderr))
 
 
-def painted(model: AutoGaze, clips: ClipBatch) -> Floats:
-    """Return the mean PSNR of each clip at each budget, in dB: budgets x clips."""
+def measure(model: AutoGaze, clips: ClipBatch) -> Floats:
+    """Return what a network reaches in each clip: mean PSNR in dB at each budget, tokens of a repeated frame.
+
+    Returns:
+        (budgets + 1) x clips.
+    """
     means = []
     for budget in BUDGETS:
         # half a token more, so that rounding cannot take one away
         selections = choose(Gazing(model, gazing_ratio=(budget + 0.5) / TILE_TOKENS), clips)
         means.append([float(selection.psnr_T.mean()) for selection in selections])
+    selections = choose(Gazing(model, loss_threshold=-BOUND), shown_twice(clips))
+    means.append([float(selection.tokens_T[1::2].mean()) for selection in selections])
     return np.asarray(means)
 
 
-def write(out: Path, names: list[str], psnr: list[Floats], *, num_clips: int) -> None:
+def write(out: Path, names: list[str], found: list[Floats], *, num_clips: int) -> None:
     """Write the page, and the figure beside it."""
     drawn = out.with_suffix(".svg")
     page = (
         "# What each stage of training gained",
         "",
         f"PSNR of {num_clips} clips that were not trained on (first 16 frames, 224 px), painted with as many",
-        "tokens in each network's own order; below the first row, gain over the first network and its",
-        "standard error over clips.",
+        f"tokens in each network's own order, and the tokens of a repeated frame at {BOUND:g} dB, alone; below",
+        "the first row, difference from the first network and its standard error over clips.",
         "Made by `benchmarks/training_curve.py`.",
         "",
-        *lines(names, psnr),
+        *lines(names, found),
         "",
         f"![Gain over the first network]({drawn.name})",
     )
     out.write_text("\n".join(page) + "\n", encoding="utf-8")
-    drawn.write_text(figure(names, psnr), encoding="utf-8")
+    drawn.write_text(figure(names, found), encoding="utf-8")
 
 
-def gain(psnr: Floats, first: Floats) -> list[Gain]:
-    """Compare two networks clip by clip, at each budget."""
-    apart = psnr - first
+def gain(found: Floats, first: Floats) -> list[Gain]:
+    """Compare two networks clip by clip, in each measure."""
+    apart = found - first
     errors = apart.std(1, ddof=1) / math.sqrt(apart.shape[1]) if apart.shape[1] > 1 else apart[:, 0]
     return [Gain(mean=float(m), error=float(e)) for m, e in zip(apart.mean(1), errors, strict=True)]
 
 
-def lines(names: list[str], psnr: list[Floats]) -> Iterator[str]:
+def lines(names: list[str], found: list[Floats]) -> Iterator[str]:
     """Yield the table."""
-    yield "| network | " + " | ".join(f"{budget} tokens a frame" for budget in BUDGETS) + " |"
-    yield "|---|" + "---|" * len(BUDGETS)
-    cells = " | ".join(f"{x:.2f} dB" for x in psnr[0].mean(1))
-    yield f"| {names[0]} | {cells} |"
-    for name, found in zip(names[1:], psnr[1:], strict=True):
-        cells = " | ".join(f"{g.mean:+.3f} ± {g.error:.3f} dB" for g in gain(found, psnr[0]))
-        yield f"| {name} | {cells} |"
+    heads = [*(f"{budget} tokens a frame" for budget in BUDGETS), "a repeated frame"]
+    units = ["dB"] * len(BUDGETS) + ["tokens"]
+    yield "| network | " + " | ".join(heads) + " |"
+    yield "|---|" + "---|" * len(heads)
+    cells = (f"{x:.2f} {unit}" for x, unit in zip(found[0].mean(1), units, strict=True))
+    yield f"| {names[0]} | {' | '.join(cells)} |"
+    for name, other in zip(names[1:], found[1:], strict=True):
+        gains = zip(gain(other, found[0]), units, strict=True)
+        cells = (f"{g.mean:+.3f} ± {g.error:.3f} {unit}" for g, unit in gains)
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
-def figure(names: list[str], psnr: list[Floats]) -> str:
-    """Draw the gains, a curve a budget, with bars of a standard error."""
-    gains = [gain(found, psnr[0]) for found in psnr]
+def figure(names: list[str], found: list[Floats]) -> str:
+    """Draw the gains in dB, a curve a budget, with bars of a standard error."""
+    gains = [gain(other, found[0])[: len(BUDGETS)] for other in found]
     reach = max(abs(g.mean) + g.error for row in gains for g in row) * 1.1 or 1.0
     width = 120 * len(names)
     parts = [

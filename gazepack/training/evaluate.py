@@ -196,7 +196,7 @@ def evaluate(
             comparisons.append(comparison)
             first = first or selections
     progress("repeated frames")
-    twice = _shown_twice(load_clips(videos, View(), progress))
+    twice = shown_twice(load_clips(videos, View(), progress))
     packing = Gazing(model, loss_threshold=-30.0, stops_at_bound=True)
     return Evaluation(
         model=name,
@@ -320,7 +320,7 @@ def _own_order(model: AutoGaze, clips: ClipBatch, bound: float) -> int | None:
     return sum(int(s.tokens_T.sum()) for s in selections)
 
 
-def _shown_twice(clips: ClipBatch) -> ClipBatch:
+def shown_twice(clips: ClipBatch) -> ClipBatch:
     """Return clips that show each of the first frames twice."""
     return ClipBatch(
         frames_BT3HW=clips.frames_BT3HW[:, : CLIP_FRAMES // 2].repeat_interleave(2, 1),
