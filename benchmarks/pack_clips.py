@@ -33,7 +33,7 @@ def main() -> int:
     sections, clean = [], True
     for folder in arguments.folders:
         out = arguments.work / folder.stem
-        gazepack("pack", str(folder), "--out", str(out), *options)
+        gazepack("pack", str(folder), "--out", str(out), "--selector", "greedy", *options)
         verified = gazepack("verify", str(out), "--source", str(folder)) == 0
         clean &= verified
         sections.append(section(folder.stem, DatasetDirectory.open(str(out)), verified))

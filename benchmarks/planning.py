@@ -41,7 +41,9 @@ def measure(num_segments: int) -> dict[str, float]:
         }
         pq.write_table(pa.table(columns), manifest)
         del columns
-        settings = PackSettings.parse({"shards": {"samples_per_shard": SEGMENTS_PER_SHARD}})
+        settings = PackSettings.parse(
+            {"shards": {"samples_per_shard": SEGMENTS_PER_SHARD}, "selector": {"name": "greedy"}}
+        )
         selector = build(settings.selector, device="cpu")
 
         began = time.process_time()

@@ -47,7 +47,11 @@ def main() -> None:
             write_video(folder / f"{kind}.mp4", [np.roll(still, 5 * n, 1) for n in range(8)], fps=8)
         rows = "".join(f"{folder}/{n % 10}.mp4,v{n:06d}\n" for n in range(given.videos))
         (folder / "manifest.csv").write_text(f"path,id\n{rows}")
-        values = {"fit": {"fit": "square"}, "sampling": {"num_frames": 2}}
+        values = {
+            "fit": {"fit": "square"},
+            "sampling": {"num_frames": 2},
+            "selector": {"name": "greedy"},
+        }
         settings = PackSettings.parse({**values, "shards": {"samples_per_shard": 100}})
         selector = build(settings.selector, device="cpu")
         run = open_run(

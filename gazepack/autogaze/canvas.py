@@ -12,8 +12,8 @@ frame, which is known exactly and need not be learned:
 
 - **appeal**: how much a patch would gain, read from the cells it covers, one answer for each scale that
   may be painted beneath it, less where finer patches lie over it;
-- **loss**: how wrong each half patch is, painted at each scale or not at all; their mean is the loss
-  of the whole frame as it stands, before and after any choice.
+- **loss**: how wrong each half patch would be, painted at each scale; how wrong the canvas is, is known.
+  The mean over what shows is the loss of the whole frame as it stands, before and after any choice.
 
     legend   N frames  C cells (196)  I choices of a frame (265)  H half patches (784)  S side in pixels
              E errors: of the canvas, then of each scale painted (5)  L what is painted beneath a patch:
@@ -41,11 +41,14 @@ from gazepack.geometry import (
     TILE_TOKENS,
     tile_places,
 )
+from gazepack.patches import cell_errors
 
 HALVES = CELLS_PER_TILE * CELLS_PER_TILE
 """Half patches of a tile."""
 ERRORS = 1 + NUM_SCALES
 """Errors of a half patch: of the canvas, and of each scale painted."""
+LEAST_ERROR = 1e-6
+"""The smallest mean squared error that is told from none, in units of 255 squared: 60 dB."""
 DECIBELS_PER_DOUBLING = float(10 * np.log10(2))
 _LOG_ERROR_ORIGIN = -10.0
 """What the network counts logarithms of errors from: 30 dB."""
@@ -94,7 +97,10 @@ class Look:
     appeal_NIL: Tensor
     """Of each patch over what may lie beneath it; about the binary logarithm of its gain."""
     log_errors_NEH: Tensor
-    """Binary logarithms of mean squared errors, in units of 255 squared."""
+    """Binary logarithms of mean squared errors, in units of 255 squared. The canvas' own, the first, is read
+    as well, since a network that knows where it is wrong knows where to look; but it counts as measured."""
+    canvas_log_errors_NH: Tensor
+    """The canvas' as measured."""
 
     def rows(self, rows: Tensor) -> "Look":
         """Return some of its frames."""
@@ -103,6 +109,7 @@ class Look:
             patches_NID=self.patches_NID[rows],
             appeal_NIL=self.appeal_NIL[rows],
             log_errors_NEH=self.log_errors_NEH[rows],
+            canvas_log_errors_NH=self.canvas_log_errors_NH[rows],
         )
 
 
@@ -199,6 +206,7 @@ class CanvasNetwork(nn.Module):
             patches_NID=patches_NID,
             appeal_NIL=appeal_NISL[:, choices_I, self.scale_I].float(),
             log_errors_NEH=errors_NEH.float() + _LOG_ERROR_ORIGIN,
+            canvas_log_errors_NH=measured(frames_N3SS, canvas_N3SS),
         )
 
     def appeal(self, look: Look, taken_NQV: Tensor) -> Tensor:
@@ -228,7 +236,8 @@ class CanvasNetwork(nn.Module):
         """
         levels_E = torch.arange(ERRORS, device=taken_NQV.device, dtype=torch.uint8)
         level_NQH = (taken_NQV[..., self.choice_EH] * levels_E[:, None]).amax(-2).long()
-        errors_NEH = look.log_errors_NEH.view(
+        canvas_N1H = look.canvas_log_errors_NH[:, None]
+        errors_NEH = torch.cat((canvas_N1H, look.log_errors_NEH[:, 1:]), dim=1).view(
             len(taken_NQV), *(1,) * (taken_NQV.ndim - 2), ERRORS, HALVES
         )
         errors_NQEH = errors_NEH.expand(*taken_NQV.shape[:-1], -1, -1)
@@ -256,12 +265,29 @@ class CanvasNetwork(nn.Module):
         Returns:
             Corrections of the logits, N x (J + 1) x K x V, and of the losses in dB, N x (J + 1) x K, float32,
             as they stand before the first token and after each. Decoding reads the first and then every Kth.
+            What the frame's loss is before anything is painted is known, so there is nothing to correct.
         """
         x_NMD = torch.cat((look.cells_NCD, self.embed(look, ids_NJ)), dim=1)
         positions_NM = torch.arange(x_NMD.shape[1], device=x_NMD.device).expand(len(x_NMD), -1)
         hidden_NMD, _ = self.gaze_decoder.model(x_NMD, positions_NM)
         logits, losses = self.gaze_decoder.heads(hidden_NMD[:, CELLS - 1 :])
-        return logits.float(), losses.float() + self.loss_bias.float()
+        losses_NQK = losses.float() + self.loss_bias.float()
+        is_known_QK = torch.zeros_like(losses_NQK[0], dtype=torch.bool)
+        is_known_QK[0, 0] = True
+        return logits.float(), losses_NQK.masked_fill(is_known_QK, 0)
+
+
+def measured(frames_N3SS: Tensor, canvas_N3SS: Tensor) -> Tensor:
+    """Return the binary logarithm of the mean squared error of each half patch of canvases, float32 N x H.
+
+    Args:
+        frames_N3SS: uint8.
+        canvas_N3SS: uint8.
+    """
+    patch_size = frames_N3SS.shape[-1] // TILE_SIDE
+    squares_NYX = cell_errors(frames_N3SS, canvas_N3SS, patch_size)
+    means_NH = squares_NYX.flatten(1) / (3 * (patch_size // 2) ** 2 * 255.0**2)
+    return torch.log2(means_NH.clamp(min=LEAST_ERROR)).float()
 
 
 def as_input(frames_N3SS: Tensor, canvas_N3SS: Tensor) -> Tensor:

@@ -122,12 +122,15 @@ class CanvasEngine(Stepper):
     def _choose(self, group: Group) -> tuple[Tensor, Tensor]:
         """Take the best id of each slot that no slot before it has taken, and read the loss before it.
 
-        A last step may run out of ids; what it then repeats is beyond every budget.
+        The loss before a frame's first slot is known. A last step may run out of ids; what it then repeats is
+        beyond every budget.
         """
         assert isinstance(group, FrameGroup)
         look, taken_NV = group.look, group.taking.taken_BV
         logits_NKV, corrections_NK = self._decoder.split_heads(group.heads_B)
         corrections_NK = corrections_NK + self._network.loss_bias.float()
+        is_bare_N = ~taken_NV[:, :END].any(1)
+        corrections_NK[:, 0].masked_fill_(is_bare_N, 0)
         ids, losses = [], []
         for slot in range(logits_NKV.shape[1]):
             losses.append(self._network.loss_shown(look, taken_NV) + corrections_NK[:, slot])

@@ -59,7 +59,7 @@ _OPTIONS = (
     click.option(
         "--selector",
         type=click.Choice(("autogaze", "greedy", "difference", "random", "all")),
-        help="Who chooses the patches.  [default: greedy]",
+        help="Who chooses the patches.  [default: autogaze]",
     ),
     click.option("--model", metavar="PATH|URI|HUB_ID", help="Checkpoint of autogaze."),
     click.option(
@@ -76,7 +76,8 @@ _OPTIONS = (
         "--min-psnr",
         type=float,
         metavar="DB",
-        help="Painting error that every frame is topped up to meet.  [default with greedy: 30]",
+        help="Painting error that every frame is topped up to meet.  "
+        "[default: 30, where nothing else ends a frame]",
     ),
     click.option("--seed", type=int, help="Of the random selector.  [default: 0]"),
     click.option(

@@ -20,6 +20,7 @@ from gazepack.selectors.greedy import Greedy
 
 Name = Literal["autogaze", "greedy", "difference", "random", "all"]
 
+DEFAULT_NAME: Name = "autogaze"
 DEFAULT_MIN_PSNR = 30.0
 """The bound in dB of `greedy`, and of the network in the package, when no end is given."""
 PSNR_RANGE = (10.0, 60.0)
@@ -39,7 +40,7 @@ class SelectorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name = "greedy"
+    name: Name = DEFAULT_NAME
     """The selector."""
     model: str | None = None
     """Of `autogaze`: a folder, a .safetensors file or a name on the Hugging Face hub; the network in the
@@ -109,7 +110,7 @@ class SelectorSettings(BaseModel):
         if not isinstance(values, dict):
             return values
         values = {key: value for key, value in values.items() if value is not None}
-        match values.get("name", "greedy"):
+        match values.get("name", DEFAULT_NAME):
             case "greedy":
                 values.setdefault("min_psnr", DEFAULT_MIN_PSNR)
             case "autogaze" if not values.keys() & {"model", "gazing_ratio", "loss_threshold"}:

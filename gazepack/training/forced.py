@@ -25,6 +25,9 @@ HUBER_DECIBELS = 1.0
 """Where the error of the predicted loss turns from squared to absolute."""
 LOSS_WEIGHT = 0.1
 """Weight of the error of the predicted loss."""
+CAUTION = 8.0
+"""How much more it counts to predict a smaller loss than the truth than to predict a larger one: who stops too
+late wastes a few tokens, who stops too early misses what was asked, and pays when looking again."""
 GAIN_WEIGHT = 1.0
 """Weight of the error of the appeal of patches with nothing beneath them."""
 ERROR_WEIGHT = 0.3
@@ -116,16 +119,13 @@ def lesson_loss(network: CanvasNetwork, lessons: Lessons, *, spread: float) -> L
     choice_NQK = _choice_errors(logits_NQKI, next_NQW, spread=spread)
     loss_NW = functional.pad(lessons.loss_NW, (0, max(0, room - lessons.loss_NW.shape[1])))
     apart_NQK = shown_NP[:, prefix_QK] + corrections_NQK - loss_NW[:, prefix_QK]
-    huber_NQK = functional.smooth_l1_loss(
-        apart_NQK, torch.zeros_like(apart_NQK), reduction="none", beta=HUBER_DECIBELS
-    )
     # 3. their means
     weight_NQK = _weights(next_NQW[..., :num_at_once] != END, lessons.kept_N)
     choice = (choice_NQK * weight_NQK).sum()
     gain, error = _reading_errors(look, lessons)
     total = (
         choice
-        + LOSS_WEIGHT * (huber_NQK * weight_NQK).sum()
+        + LOSS_WEIGHT * (loss_errors(apart_NQK) * weight_NQK).sum()
         + GAIN_WEIGHT * gain
         + ERROR_WEIGHT * error
     )
@@ -136,6 +136,14 @@ def lesson_loss(network: CanvasNetwork, lessons: Lessons, *, spread: float) -> L
         gain=gain.detach(),
         error=error.detach(),
     )
+
+
+def loss_errors(apart: Tensor) -> Tensor:
+    """Return how much predicted losses are punished, given by how many dB they are above the truth."""
+    huber = functional.smooth_l1_loss(
+        apart, torch.zeros_like(apart), reduction="none", beta=HUBER_DECIBELS
+    )
+    return huber * torch.where(apart < 0, CAUTION, 1.0)
 
 
 def prefixes(ids_NJ: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ not divided by, so easy clips do not shout (Dr. GRPO, arXiv 2503.20783; the publ
 2603.12254 does the same). Probabilities are those of contiguous positions, and each try is used once, so
 no ratio has to be clipped.
 
-Beside it greedy's lessons go on, on the same clips and with a small weight: they hold the predicted loss
-to the truth, which tries alone do not (paintings of thrown dice are worse than those of the best
-choices, and a network that learns only their losses expects too little of itself).
+The predicted loss is held to the truth twice. Tries tell how wrong their own paintings are: a network chooses
+the patches that it expects most of, so of its own choices it expects too much. And greedy's lessons go on, on
+the same clips and with a small weight, since paintings of thrown dice are worse than those of the best
+choices, and a network that learned only their losses would expect too little.
 
     legend   B clips  G tries of a clip (the group)  R = B G rows  T frames  N = R T frames of all tries
              J slots of a frame  K tokens at once  I choices (265)  S side of a tile
@@ -28,7 +29,7 @@ from gazepack.autogaze import CanvasNetwork
 from gazepack.autogaze.config import END
 from gazepack.geometry import TILE_TOKENS
 from gazepack.training.clips import Video, draw_clip, generator, read_window
-from gazepack.training.forced import Lessons, lesson_loss, prefixes
+from gazepack.training.forced import LOSS_WEIGHT, Lessons, lesson_loss, loss_errors, prefixes
 from gazepack.training.labels import label_clips
 from gazepack.training.loop import Report, RunSettings, check_finite, run_steps
 from gazepack.training.ntp import precision
@@ -49,6 +50,8 @@ class RlSettings(RunSettings):
 
     learning_rate: float = Field(default=3e-5, gt=0)
     """At the top of the schedule."""
+    warmup_steps: int = Field(default=10, ge=1)
+    """Steps over which the learning rate rises."""
     average_decay: float = Field(default=0.98, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is saved as the model."""
     group: int = Field(default=12, ge=2)
@@ -57,6 +60,8 @@ class RlSettings(RunSettings):
     """Clips of a step."""
     frames: int = Field(default=4, ge=1, le=16)
     """Frames of a clip."""
+    temperature: float = Field(default=0.4, gt=0)
+    """What scores are divided by before dice are thrown: packing takes the best, and tries near it say most."""
     discount: float = Field(default=0.995, gt=0, le=1)
     """What a frame's score counts for the frame before."""
     token_price: float = Field(default=0.1, ge=0)
@@ -129,7 +134,9 @@ def _gradients(
     threshold = -float(bounds_B[0]) if random.random() < 0.5 else None
     # 2. try and judge
     dice = torch.Generator(device).manual_seed(int(random.integers(2**62)))
-    engine = DiceEngine(state.network, device=device, generator=dice)
+    engine = DiceEngine(
+        state.network, device=device, generator=dice, temperature=settings.temperature
+    )
     rollouts = roll_out(engine, frames_RT3SS, budget=budget, loss_threshold=threshold)
     worth_RT = reward(frames_RT3SS.flatten(0, 1), rollouts.after_RT3SS.flatten(0, 1))
     worth_RT = worth_RT.unflatten(0, frames_RT3SS.shape[:2]).cpu().double().numpy()
@@ -147,15 +154,18 @@ def _gradients(
     labels = label_clips(frames_BT3SS, min_psnr_B=bounds_B.tolist())
     lessons = Lessons.of(frames_BT3SS, labels, device=device)
     with precision(device):
-        choice = _credited(state.network, frames_RT3SS, rollouts, credit_RTJ)
+        choice, missed = _judged(
+            state.network, frames_RT3SS, rollouts, credit_RTJ, temperature=settings.temperature
+        )
         lesson = lesson_loss(state.network, lessons, spread=1.0)
-    loss = choice + settings.lesson_weight * lesson.total
-    check_finite(loss, f"step {state.step}")
+    loss = choice + LOSS_WEIGHT * missed + settings.lesson_weight * lesson.total
+    check_finite(loss, f"loss of step {state.step}")
     loss.backward()
     return {
         "score": float(score_RT.mean()),
         "worth": float(worth_RT.mean()),
         "tokens": float(tokens_RT.mean()),
+        "missed": float(missed.detach()),
         "credit": float(np.abs(credit_RTJ[rollouts.kept_RTJ]).mean()),
         **lesson.numbers(),
     }
@@ -199,40 +209,66 @@ def credits(
     return np.asarray(follows.reshape(kept_RTJ.shape) * kept_RTJ)
 
 
-def _credited(
-    network: CanvasNetwork, frames_RT3SS: Tensor, rollouts: Rollouts, credit_RTJ: Floats
-) -> Tensor:
-    """Return minus the credited log-probabilities, a mean over kept slots."""
+def _judged(
+    network: CanvasNetwork,
+    frames_RT3SS: Tensor,
+    rollouts: Rollouts,
+    credit_RTJ: Floats,
+    *,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Return minus the credited log-probabilities and the errors of predicted losses, means over kept slots."""
     device = frames_RT3SS.device
-    slots_NJ = torch.from_numpy(rollouts.slots_RTJ).flatten(0, 1).to(device)
-    credit_NJ = torch.from_numpy(credit_RTJ).float().flatten(0, 1).to(device)
-    canvas_N3SS = rollouts.before_RT3SS.flatten(0, 1)
-    logp_NJ = slot_log_probabilities(network, frames_RT3SS.flatten(0, 1), canvas_N3SS, slots_NJ)
-    return -(logp_NJ * credit_NJ).sum() / int(rollouts.kept_RTJ.sum())
+    slots_NJ, kept_NJ, credit_NJ, loss_NJ = (
+        torch.from_numpy(x).flatten(0, 1).to(device)
+        for x in (
+            rollouts.slots_RTJ,
+            rollouts.kept_RTJ,
+            credit_RTJ.astype(np.float32),
+            rollouts.loss_RTJ,
+        )
+    )
+    logp_NJ, predicted_NJ = slot_answers(
+        network,
+        frames_RT3SS.flatten(0, 1),
+        rollouts.before_RT3SS.flatten(0, 1),
+        slots_NJ,
+        temperature=temperature,
+    )
+    num = kept_NJ.sum()
+    errors_NJ = loss_errors(predicted_NJ - loss_NJ)
+    return -(logp_NJ * credit_NJ).sum() / num, (errors_NJ * kept_NJ).sum() / num
 
 
-def slot_log_probabilities(
-    network: CanvasNetwork, frames_N3SS: Tensor, canvas_N3SS: Tensor, slots_NJ: Tensor
-) -> Tensor:
-    """Return the log-probability of each slot's id as decoding draws it, none twice in a frame.
+def slot_answers(
+    network: CanvasNetwork,
+    frames_N3SS: Tensor,
+    canvas_N3SS: Tensor,
+    slots_NJ: Tensor,
+    *,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Return what the network says at each slot, as decoding asks it, no id twice in a frame.
 
     Args:
         network: which drew.
         frames_N3SS: uint8.
         canvas_N3SS: uint8, before each frame.
         slots_NJ: int64 ids; 265 where there was no slot, whose value means nothing.
+        temperature: they were drawn with.
 
     Returns:
-        N x J, float32.
+        The log-probability of the slot's id, and the loss in dB predicted before it, float32 N x J each.
     """
     num_at_once = network.config.decoder.num_multi_token_pred
     look = network.look(frames_N3SS, canvas_N3SS)
-    corrections_NQKV: Tensor = network(look, slots_NJ)[0]
+    corrections_NQKV, corrections_NQK = network(look, slots_NJ)
     taken_NJV = prefixes(slots_NJ)[:, :-1]
     slots_J = torch.arange(slots_NJ.shape[1], device=slots_NJ.device)
     heads_J = slots_J % num_at_once
     logits_NJI = corrections_NQKV[:, slots_J - heads_J, heads_J, :END]
-    logits_NJI = logits_NJI + network.appeal(look, taken_NJV)
+    logits_NJI = (logits_NJI + network.appeal(look, taken_NJV)) / temperature
     logp_NJI = logits_NJI.masked_fill(taken_NJV[..., :END], -1e9).log_softmax(-1)
     logp_NJ1: Tensor = logp_NJI.gather(2, slots_NJ.clamp(max=END - 1)[..., None])
-    return logp_NJ1[..., 0]
+    losses_NJ = network.loss_shown(look, taken_NJV) + corrections_NQK[:, slots_J - heads_J, heads_J]
+    return logp_NJ1[..., 0], losses_NJ

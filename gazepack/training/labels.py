@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gazepack.autogaze.canvas import LEAST_ERROR
 from gazepack.autogaze.config import END
 from gazepack.geometry import TILE_TOKENS
 from gazepack.patches import MAX_PSNR, MID_GREY, max_sum_of_squares
@@ -25,8 +26,6 @@ from gazepack.selectors.tiles import FrameTiles
 
 BEYOND = 20
 """Tokens that a list goes on beyond the bound."""
-LEAST_ERROR = 1e-6
-"""The smallest mean squared error that is told from none, in units of 255 squared: 60 dB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

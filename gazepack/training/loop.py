@@ -21,7 +21,7 @@ from gazepack.training.store import Store, TrainingState
 Report = Callable[[int, float, dict[str, float]], None]
 """Told the step, the share of the run that is done, and the numbers of the log."""
 REPORT_STEPS = 10
-SAVE_STEPS = 50
+SAVE_STEPS = 20
 
 
 class RunSettings(BaseModel):
@@ -99,19 +99,19 @@ class Means:
         return means
 
 
-def check_finite(loss: Tensor, what: str) -> None:
-    """Refuse a loss that is no number.
+def check_finite(value: Tensor, what: str) -> None:
+    """Refuse a loss or a gradient that is no number.
 
     Args:
-        loss: a scalar.
-        what: the batch it belongs to.
+        value: a scalar.
+        what: which it is, and the batch or step it belongs to.
 
     Raises:
-        DivergedError: naming the batch.
+        DivergedError: naming it.
     """
-    if not bool(torch.isfinite(loss)):
+    if not bool(torch.isfinite(value)):
         raise DivergedError(
-            f"the loss of {what} is not a number",
+            f"the {what} is not a number",
             remedy="the last checkpoint stands; begin from it with --init and a lower --learning-rate",
         )
 
@@ -136,7 +136,7 @@ def run_steps(
         memory_option: what to lower when memory runs out.
 
     Raises:
-        DivergedError: a loss is not a number; the last checkpoint stands.
+        DivergedError: a loss or a gradient is not a number; the last checkpoint stands.
         StorageError: the folder cannot be written.
         UsageError: out of memory.
     """
@@ -169,6 +169,7 @@ def _step(
     state.optimiser.zero_grad(set_to_none=True)
     numbers = gradients()
     norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    check_finite(norm, f"gradient of step {state.step}")
     state.optimiser.step()
     state.step += 1
     state.update_average(settings.average_decay)

@@ -95,7 +95,7 @@ def _gradients(
     for number in range(settings.accumulate):
         batch = next(stream)
         loss, numbers = ntp_loss(state, batch, spread=settings.spread(state), device=device)
-        check_finite(loss, f"batch {state.step * settings.accumulate + number}")
+        check_finite(loss, f"loss of batch {state.step * settings.accumulate + number}")
         (loss / settings.accumulate).backward()
         means.add(**numbers)
     return means.take()

@@ -1,7 +1,8 @@
 """An evaluation for people: Markdown tables and one figure, and as JSON for programs.
 
-The figure is SVG written here, three plots side by side: tokens against the bound, the scales that are
-used, and where the network looks. It needs no plotting library and gives up looks.
+The figure is SVG written here, four plots side by side: tokens against the bound, the PSNR asked for against
+the one measured, the scales that are used, and where the network looks. It needs no plotting library and
+gives up looks.
 """
 
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             for c in evaluation.comparisons
         ],
         "repeat_tokens": round(evaluation.repeat_tokens, 3),
+        "repeat_alone": round(evaluation.repeat_alone, 3),
         "scales": {
             name: [round(x, 4) for x in shares] for name, shares in evaluation.scales.items()
         },
@@ -95,7 +97,10 @@ def _lines(evaluation: Evaluation) -> Iterator[str]:
             f"{c.off_db:+.2f} dB ({off:+.1%}) | {c.missed_db:.2f} dB ({missed:.1%}) |"
         )
     yield ""
-    yield f"A frame that repeats the one before costs {evaluation.repeat_tokens:.2f} tokens."
+    yield (
+        f"A frame that repeats the one before costs {evaluation.repeat_tokens:.2f} tokens as packing uses the "
+        f"network, {evaluation.repeat_alone:.2f} where it decides alone, at 30 dB and 224 px."
+    )
     yield ""
     yield "Share of the tokens at each scale (patches a tile side):"
     yield ""
@@ -115,14 +120,15 @@ def _own_order(comparison: Comparison) -> str:
 
 
 def to_svg(evaluation: Evaluation) -> str:
-    """Return a figure of the first view: curves, scales, and where the network looks."""
+    """Return a figure of the first view: curves, calibration, scales, and where the network looks."""
     view = evaluation.comparisons[0].view
     plots = (
         ("tokens of all clips at a bound (dB)", _curves(evaluation.comparisons, view)),
+        ("dB measured where autogaze stops alone", _calibration(evaluation.comparisons, view)),
         ("share of tokens at each scale", _bars(evaluation)),
         ("where autogaze looks, in a tile", _heat(evaluation)),
     )
-    width, height = 3 * (_SIDE + 2 * _MARGIN), _SIDE + 2 * _MARGIN + 20
+    width, height = len(plots) * (_SIDE + 2 * _MARGIN), _SIDE + 2 * _MARGIN + 20
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="11">',
@@ -166,6 +172,28 @@ def _curves(comparisons: list[Comparison], view: View) -> Iterator[str]:
     for power in range(int(np.ceil(low)), int(np.floor(high)) + 1):
         y = _SIDE * (high - power) / (high - low)
         yield f'<text x="-4" y="{y:.0f}" text-anchor="end">{10**power:,}</text>'
+
+
+def _calibration(comparisons: list[Comparison], view: View) -> Iterator[str]:
+    """Draw the PSNR measured over the PSNR asked for, beside the line where both are equal."""
+    shown = sorted((c for c in comparisons if c.view == view), key=lambda c: c.min_psnr)
+    values = [x for c in shown for x in (c.min_psnr, c.measured_psnr)]
+    low, high = min(values) - 1, max(values) + 1
+
+    def at(asked: float, measured: float) -> str:
+        x, y = (_SIDE * (value - low) / (high - low) for value in (asked, measured))
+        return f"{x:.1f},{_SIDE - y:.1f}"
+
+    yield f'<rect width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#999"/>'
+    yield f'<polyline points="{at(low, low)} {at(high, high)}" fill="none" stroke="#999"/>'
+    points = " ".join(at(c.min_psnr, c.measured_psnr) for c in shown)
+    colour = _COLOURS["autogaze"]
+    yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    for c in shown:
+        x = _SIDE * (c.min_psnr - low) / (high - low)
+        yield f'<text x="{x:.0f}" y="{_SIDE + 14}" text-anchor="middle">{c.min_psnr:g}</text>'
+        y = _SIDE * (high - c.measured_psnr) / (high - low)
+        yield f'<text x="-4" y="{y:.0f}" text-anchor="end">{c.measured_psnr:.1f}</text>'
 
 
 def _bars(evaluation: Evaluation) -> Iterator[str]:

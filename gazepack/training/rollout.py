@@ -46,22 +46,30 @@ class DiceEngine(CanvasEngine):
         network: where the weights come from; later changes to it are not seen.
         device: where to compute.
         generator: throws the dice; of the same device.
+        temperature: what scores are divided by before they are probabilities.
     """
 
     def __init__(
-        self, network: CanvasNetwork, *, device: torch.device, generator: torch.Generator
+        self,
+        network: CanvasNetwork,
+        *,
+        device: torch.device,
+        generator: torch.Generator,
+        temperature: float,
     ) -> None:
         super().__init__(
             network, device=device, dtype=torch.float32, graphs=False
         )  # dice are not replayed
         self._generator = generator
+        self._temperature = temperature
         self.slots: list[npt.NDArray[np.int64]] = []
         """Ids of each slot of the frames at hand, R each."""
 
     def _pick(self, scores_NI: Tensor) -> Tensor:
         """Draw one choice of each frame, N x 1."""
         noise_NI = torch.empty_like(scores_NI).exponential_(generator=self._generator)
-        drawn_N1 = (scores_NI - noise_NI.clamp(min=1e-20).log()).argmax(-1, keepdim=True)
+        gumbel_NI = -noise_NI.clamp(min=1e-20).log()
+        drawn_N1 = (scores_NI + self._temperature * gumbel_NI).argmax(-1, keepdim=True)
         self.slots.append(drawn_N1[:, 0].cpu().numpy())
         return drawn_N1
 

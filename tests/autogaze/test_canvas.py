@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from gazepack.autogaze import AutoGazeConfig, fresh_canvas_network
-from gazepack.autogaze.canvas import Look, as_input
+from gazepack.autogaze.canvas import Look, as_input, measured
 from gazepack.geometry import Grid
 from gazepack.patches import cut, paint, psnr, pyramid
 from gazepack.selectors.tiles import FrameTiles
@@ -136,8 +136,11 @@ def test_the_loss_shown_is_the_mean_of_what_shows(canvas_network, look, seed):
             for y in range(28):
                 for x in range(28):
                     over = [int(canvas_network.scale_I[i]) for i in ids if (y, x) in COVERS[i]]
-                    shown = 1 + max(over) if over else 0
-                    total += 2.0 ** float(look.log_errors_NEH[n, shown, y * 28 + x])
+                    half = y * 28 + x
+                    log = look.canvas_log_errors_NH[n, half]
+                    if over:
+                        log = look.log_errors_NEH[n, 1 + max(over), half]
+                    total += 2.0 ** float(log)
             assert float(found_NQ[n, q]) == pytest.approx(
                 10 * math.log10(total / 784), abs=TOLERANCE
             )
@@ -154,6 +157,7 @@ def true_look(frame_13SS, canvas_13SS):
         patches_NID=nothing,
         appeal_NIL=nothing,
         log_errors_NEH=torch.from_numpy(logs).float(),
+        canvas_log_errors_NH=torch.from_numpy(logs[:, 0]).float(),
     )
 
 
@@ -169,6 +173,29 @@ def test_true_errors_give_the_true_loss(canvas_network, frames, ids):
     paint(canvas_13SS, cut(pyramid(frame_13SS), **at, patch_size=16), **at)
     squares = float((frame_13SS.double() - canvas_13SS.double()).square().sum())
     assert float(shown[0, 0]) == pytest.approx(-psnr(squares, frame_13SS.numel()), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("patch_size", [16, 14])
+def test_the_canvas_is_measured(frames, patch_size):
+    """The error of each half patch of a canvas is its mean square, pixel by pixel, no less than 60 dB."""
+    side, half = 14 * patch_size, patch_size // 2
+    frame_3SS, canvas_3SS = frames[0, :, :side, :side], frames[1, :, :side, :side].clone()
+    canvas_3SS[:, :half, :half] = frame_3SS[:, :half, :half]
+    found_H = measured(frame_3SS[None], canvas_3SS[None])[0]
+    assert float(found_H[0]) == pytest.approx(math.log2(1e-6))
+    for y, x in ((0, 1), (13, 14), (27, 27)):
+        at = slice(y * half, (y + 1) * half), slice(x * half, (x + 1) * half)
+        apart = (frame_3SS[:, *at].double() - canvas_3SS[:, *at].double()) / 255
+        expected = math.log2(max(1e-6, float(apart.square().mean())))
+        assert float(found_H[y * 28 + x]) == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_what_stands_is_known(canvas_network, frames):
+    """Before the first choice the loss shown is minus the true PSNR, whatever the weights are."""
+    look = canvas_network.look(frames[:1], frames[1:2])
+    squares = float((frames[0].double() - frames[1].double()).square().sum())
+    shown = canvas_network.loss_shown(look, flags([[]]))
+    assert float(shown[0, 0]) == pytest.approx(-psnr(squares, frames[0].numel()), abs=0.01)
 
 
 def test_readings_of_one_frame_need_no_questions(canvas_network, look):
@@ -218,6 +245,13 @@ def test_a_token_does_not_see_what_follows(canvas_network, look):
         assert found.shape[1] == 5
         torch.testing.assert_close(found[:, :3], changed[:, :3], atol=TOLERANCE, rtol=0)
         assert ((found[:, 3:] - changed[:, 3:]).abs().flatten(2).amax(2) > TOLERANCE).all()
+
+
+def test_what_is_known_is_not_corrected(canvas_network, look):
+    """Only the loss before the first token of a frame is left as it was measured."""
+    _, losses_NQK = canvas_network(look, torch.tensor([[3, 90], [50, 4]]))
+    assert (losses_NQK[:, 0, 0] == 0).all()
+    assert int((losses_NQK == 0).sum()) == 2
 
 
 def test_an_end_shows_nothing(canvas_network, look):

@@ -11,7 +11,7 @@ from gazepack.video.scenes import objects, pan
 
 TOLERANCE = 1e-4  # float32 sums in another order
 CPU = torch.device("cpu")
-THRESHOLD = -26.5
+THRESHOLD = -16.5
 """At or below it is about one loss in eight of the untrained network."""
 
 

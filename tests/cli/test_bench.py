@@ -99,7 +99,7 @@ def test_people_read_a_table(folder: Path, capsys: Captured) -> None:
     """Each stage is a line, and the last lines name the bottleneck and the decoders needed."""
     run("pack", str(folder / "1.mp4"))
     *stages, tiles, share, spent, needed = capsys.readouterr().out.splitlines()
-    assert len(stages) == 8
+    assert len(stages) == 10
     assert all(" frames/s  " in stage for stage in stages)
     assert tiles.startswith("1 tiles and ")
     assert "of the slower of decode and choose, which is " in share

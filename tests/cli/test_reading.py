@@ -23,7 +23,7 @@ def test_info_counts(dataset: Path, capsys: Captured) -> None:
     """`info --json` agrees with what was packed; the table says the same to people."""
     assert run(["info", str(dataset), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert (summary["samples"], summary["frames"], summary["selector"]) == (3, 48, "greedy")
+    assert (summary["samples"], summary["frames"], summary["selector"]) == (3, 48, "autogaze")
     assert summary["dense_tokens"] == 48 * 196
     assert summary["reduction"] == pytest.approx(summary["dense_tokens"] / summary["tokens"])
     assert summary["bytes"] > 0

@@ -27,8 +27,12 @@ STORE = {"object_store_memory": 80 * 2**20}
 """Of every node of a Ray cluster; Ray takes no less."""
 RAY = {"worker_niceness": 0, "metrics_report_interval_ms": 500}
 """Tests cannot wait for workers that let all other work go first, nor for numbers every 10 seconds."""
-SMALL = {"shards": {"samples_per_shard": 2}, "fit": {"max_tiles": 2}}
-"""Settings under which the videos of the tests fill several shards."""
+SMALL = {
+    "shards": {"samples_per_shard": 2},
+    "fit": {"max_tiles": 2},
+    "selector": {"name": "greedy"},
+}
+"""Settings under which the videos of the tests fill several shards, chosen by the selector that takes least."""
 
 
 @pytest.fixture(scope="session")

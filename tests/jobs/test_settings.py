@@ -42,7 +42,7 @@ def test_provenance_tells_settings_apart_and_holds_no_path() -> None:
     plain, other = PackSettings.parse({}), PackSettings.parse({"sampling": {"fps": 2}})
     accounts = [s.provenance(build(s.selector, device="cpu")) for s in (plain, plain, other)]
     assert accounts[0] == accounts[1] != accounts[2]
-    assert accounts[0]["selector"] == {"name": "greedy"}
+    assert accounts[0]["selector"]["name"] == "autogaze"
     assert accounts[0]["min_psnr"] == 30.0
 
 

@@ -19,9 +19,10 @@ from gazepack.selectors import All, Difference, Gazing, Greedy, Random, Selector
 TINY = Path(__file__).parent.parent / "data" / "autogaze-tiny"
 
 
-def test_the_default_is_greedy_at_30_db() -> None:
-    """With nothing said, frames are chosen greedily to 30 dB."""
-    assert SelectorSettings(name="greedy", min_psnr=30.0) == SelectorSettings()
+def test_the_default_is_the_network_in_the_package_at_30_db() -> None:
+    """With nothing said, it chooses, and frames are topped up to 30 dB; `greedy` has the same bound."""
+    assert SelectorSettings(name="autogaze", min_psnr=30.0) == SelectorSettings()
+    assert SelectorSettings(name="greedy").min_psnr == 30.0
 
 
 def test_the_network_in_the_package_knows_where_to_stop() -> None:
@@ -105,7 +106,8 @@ def test_options_that_would_be_ignored_are_refused(name: str, option: str, value
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        ({}, Greedy),
+        ({}, Gazing),
+        ({"name": "greedy"}, Greedy),
         ({"name": "difference", "min_psnr": 30}, Difference),
         ({"name": "random", "gazing_ratio": 0.1, "seed": 7}, Random),
         ({"name": "all", "min_psnr": 30}, All),
@@ -117,7 +119,7 @@ def test_build(values: dict[str, Any], kind: type) -> None:
     selector = build(SelectorSettings.model_validate(values), device="cpu")
     assert isinstance(selector, kind)
     said = {key: value for key, value in values.items() if key not in ("min_psnr", "model")}
-    assert said.items() <= {"name": "greedy", **selector.settings()}.items()
+    assert said.items() <= selector.settings().items()
 
 
 def test_build_without_a_checkpoint(tmp_path: Path) -> None:

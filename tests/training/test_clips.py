@@ -60,6 +60,13 @@ def test_clips_have_the_form_of_a_tile(num_frames: int) -> None:
         np.testing.assert_array_equal(*clips)
 
 
+def test_a_window_shorter_than_its_clip_repeats() -> None:
+    """A video of one frame, too, gives clips of sixteen."""
+    window = np.random.default_rng(0).integers(0, 256, (1, 60, 80, 3), dtype=np.uint8)
+    for seed in range(4):
+        assert draw_clip(window, 16, generator(seed)).shape == (16, 224, 224, 3)
+
+
 def test_clips_hold_motion_stills_and_repeats() -> None:
     """Among forty clips of a moving window some stand still, some repeat frames, most move."""
     window = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones(

@@ -113,13 +113,17 @@ def painted(frame_13SS: torch.Tensor, canvas_13SS: torch.Tensor, ids: list[int])
 
 
 def test_the_rest_of_what_is_measured(evaluation: Evaluation) -> None:
-    """Shares and heat are of a whole, greedy is its own measure, a repeated frame costs a token at least."""
+    """Shares and heat are of a whole, greedy is its own measure, a repeated frame costs nothing.
+
+    A network that decides alone takes one token of it at least.
+    """
     for shares in evaluation.scales.values():
         assert sum(shares) == pytest.approx(1)
     assert evaluation.heat_GG.sum() == pytest.approx(1)
     assert evaluation.comparisons[0].times_greedy("greedy") == 1
     assert evaluation.comparisons[0].times_greedy("random") > 1
-    assert evaluation.repeat_tokens >= 1
+    assert evaluation.repeat_alone >= 1
+    assert evaluation.repeat_tokens == 0
 
 
 def test_a_model_that_does_not_predict_db(config: AutoGazeConfig, videos: list[Video]) -> None:
@@ -165,5 +169,5 @@ def test_a_report_for_people_and_programs(evaluation: Evaluation) -> None:
         )
         assert row["off_share"] == pytest.approx(row["off_db"] / row["min_psnr"], abs=1e-3)
     figure = ElementTree.fromstring(to_svg(evaluation))
-    assert len(figure.findall(".//{*}polyline")) == 4
+    assert len(figure.findall(".//{*}polyline")) == 4 + 2
     assert len(figure.findall(".//{*}rect")) > 196

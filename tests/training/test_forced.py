@@ -93,7 +93,7 @@ def test_the_loss_is_what_it_says(network: CanvasNetwork, lessons: Lessons, spre
                     cross = sum(p * logp[x] for p, x in zip(near, ahead, strict=True))
                     choice -= weight * cross / sum(near)
                     decibel += weight * abs(apart)
-                    hubers += weight * huber(apart, 1.0)
+                    hubers += weight * huber(apart, 1.0) * (8.0 if apart < 0 else 1.0)
                     weights += weight
     gains = (look.appeal_NIL[..., 0] - (lessons.gains_NI / 2 - 1)).flatten().tolist()
     errors = (look.log_errors_NEH - lessons.log_errors_NEH).flatten().tolist()

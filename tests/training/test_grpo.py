@@ -13,12 +13,13 @@ from gazepack.autogaze.config import END
 from gazepack.errors import DivergedError, UsageError
 from gazepack.training import grpo
 from gazepack.training.clips import Video
-from gazepack.training.grpo import RlSettings, credits, posttrain, slot_log_probabilities
+from gazepack.training.grpo import RlSettings, credits, posttrain, slot_answers
 from gazepack.training.rewards import PaintingReward, Reward
 from gazepack.training.rollout import DiceEngine, Rollouts, roll_out
 from gazepack.training.store import Store, TrainingState
 
 CPU = torch.device("cpu")
+TEMPERATURE = 0.7
 SMALL = {"group": 2, "clips_per_step": 1, "frames": 2, "warmup_steps": 1}
 
 
@@ -80,7 +81,8 @@ class ListeningEngine(DiceEngine):
     """An engine that also remembers the scores it drew from."""
 
     def __init__(self, network: CanvasNetwork) -> None:
-        super().__init__(network, device=CPU, generator=torch.Generator().manual_seed(4))
+        generator = torch.Generator().manual_seed(4)
+        super().__init__(network, device=CPU, generator=generator, temperature=TEMPERATURE)
         self.scores: list[torch.Tensor] = []
 
     def _pick(self, scores_NI: torch.Tensor) -> torch.Tensor:
@@ -88,23 +90,30 @@ class ListeningEngine(DiceEngine):
         return super()._pick(scores_NI)
 
 
-@pytest.mark.parametrize("threshold", [None, -26.5])
+@pytest.mark.parametrize("threshold", [None, -15.5])
 def test_probabilities_are_those_the_dice_were_thrown_at(
     network: CanvasNetwork, frames_BT3SS: torch.Tensor, threshold: float | None
 ) -> None:
-    """In one pass, each slot's log-probability is what the engine drew it with, dropped slots too."""
+    """In one pass, each slot's log-probability is what the engine drew it with, dropped slots too.
+
+    And the loss predicted before it is what decides whether it was dropped.
+    """
     engine = ListeningEngine(network)
     frames_N3SS = frames_BT3SS[:, 0]
     tried = roll_out(engine, frames_N3SS[:, None], budget=23, loss_threshold=threshold)
     slots_NJ = torch.from_numpy(tried.slots_RTJ[:, 0])
     with torch.no_grad():
-        found_NJ = slot_log_probabilities(network, frames_N3SS, tried.before_RT3SS[:, 0], slots_NJ)
+        found_NJ, losses_NJ = slot_answers(
+            network, frames_N3SS, tried.before_RT3SS[:, 0], slots_NJ, temperature=TEMPERATURE
+        )
     compared = 0
     for n in range(2):
         for j in range(23):
             if slots_NJ[n, j] != END:
-                expected = engine.scores[j][n].log_softmax(0)[slots_NJ[n, j]]
+                expected = (engine.scores[j][n] / TEMPERATURE).log_softmax(0)[slots_NJ[n, j]]
                 assert float(found_NJ[n, j]) == pytest.approx(float(expected), abs=1e-4)
+                is_above = threshold is None or float(losses_NJ[n, j]) > threshold
+                assert tried.kept_RTJ[n, 0, j] == (is_above or j == 0)
                 compared += 1
     assert (compared == 46) == (threshold is None)
     assert 2 < tried.kept_RTJ.sum() <= compared
@@ -199,7 +208,8 @@ def test_rewarded_choices_get_likelier(
         grey = torch.full_like(frames_N3SS, 128)
         slots_NJ = torch.from_numpy(slots_RTJ).flatten(0, 1)
         with torch.no_grad():
-            return slot_log_probabilities(network, frames_N3SS, grey, slots_NJ).sum(1)
+            logp_NJ, _ = slot_answers(network, frames_N3SS, grey, slots_NJ, temperature=1.0)
+            return logp_NJ.sum(1)
 
     monkeypatch.setattr(grpo, "roll_out", repeated)
     values = {**SMALL, "frames": 1, "lesson_weight": 0.0}
@@ -216,17 +226,19 @@ def test_rewarded_choices_get_likelier(
 def test_lessons_go_on_beside_the_tries(
     network: CanvasNetwork, videos: list[Video], tmp_path: Path
 ) -> None:
-    """With credit for nothing, weights move by the lessons alone; without lessons they do not move."""
+    """What painting would leave wrong is taught by tries, too; what the canvas gets wrong by lessons alone."""
 
     def pays_all_alike(frames_N3SS: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         return torch.zeros(len(frames_N3SS))
 
-    before = network.error_proj.weight.detach().clone()
+    errors = network.error_proj.weight
+    before = errors.detach().clone()
     values = {**SMALL, "frames": 1, "learning_rate": 1e-3}
     for weight, name in ((0.0, "without"), (0.3, "with")):
         settings = RlSettings(steps=1, lesson_weight=weight, **values)
         posttrained(network, videos, tmp_path / name, settings, reward=pays_all_alike)
-        assert torch.equal(before, network.error_proj.weight) == (weight == 0)
+        assert torch.equal(before[:4], errors[:4]) == (weight == 0)
+        assert not torch.equal(before[4:], errors[4:])
 
 
 def test_a_loss_that_is_no_number_stops_the_run(

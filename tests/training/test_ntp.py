@@ -119,6 +119,28 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert store.load(good)
 
 
+def test_a_gradient_that_is_no_number_stops_the_run(
+    config: AutoGazeConfig, videos: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the loss is one, the weights are left as they were, and nothing is saved."""
+    state = TrainingState.fresh(fresh_canvas_network(config, seed=0), weight_decay=0.01)
+    before = [weight.detach().clone() for weight in state.network.parameters()]
+
+    def steep(
+        state: TrainingState, *_: object, **__: object
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        return (state.network.loss_bias.sqrt() * torch.tensor(2.0)).sum(), {}  # at 0, without end
+
+    monkeypatch.setattr("gazepack.training.ntp.ntp_loss", steep)
+    settings = NtpSettings(steps=2, frames_per_step=2)
+    store = Store(tmp_path, settings=settings.model_dump())
+    run = {"store": store, "report": lambda *_: None, "device": CPU, "num_workers": 0}
+    with pytest.raises(DivergedError, match=r"the gradient of step 0 is not a number"):
+        pretrain(state, videos, settings, **run)  # type: ignore[arg-type]
+    assert all(map(torch.equal, state.network.parameters(), before))
+    assert not (tmp_path / STATE_NAME).exists()
+
+
 def test_no_memory_left(
     config: AutoGazeConfig, videos: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
