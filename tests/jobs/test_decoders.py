@@ -19,7 +19,9 @@ from gazepack.jobs import DecoderSettings, PackSettings, Segment
 from gazepack.jobs.clips import Clip, Item, SegmentEnd, SegmentStart, clips_of_segment
 from gazepack.jobs.decoders import Decoders
 
-SETTINGS = PackSettings.parse({"fit": {"max_tiles": 2}, "shards": {"samples_per_shard": 10}})
+SETTINGS = PackSettings.parse(
+    {"fit": {"max_tiles": 2}, "shards": {"samples_per_shard": 10}, "selector": {"name": "greedy"}}
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,16 @@ def test_a_corpus_with_poison_is_packed(
         return path
 
     def packed(source: Path, out: str) -> int:
-        options = ["--fps", "1", "--max-tiles", "1", "--samples-per-shard", "25"]
+        options = [
+            "--selector",
+            "greedy",
+            "--fps",
+            "1",
+            "--max-tiles",
+            "1",
+            "--samples-per-shard",
+            "25",
+        ]
         limits = ["--video-timeout", "2", "--video-memory", "300MB", "--executor", "serial"]
         return run(["pack", str(source), "--out", str(tmp_path / out), *options, *limits])
 
@@ -214,7 +225,18 @@ def test_a_video_that_kills_whoever_tries_it_is_set_aside(videos: Path, tmp_path
     manifest = tmp_path / "m.csv"
     paths = [f"poison://kill{good}", good, good]
     manifest.write_text("path,id\n" + "".join(f"{path},v{n}\n" for n, path in enumerate(paths)))
-    options = ["--attempts", "4", "--samples-per-shard", "2", "--fps", "1", "--executor", "serial"]
+    options = [
+        "--selector",
+        "greedy",
+        "--attempts",
+        "4",
+        "--samples-per-shard",
+        "2",
+        "--fps",
+        "1",
+        "--executor",
+        "serial",
+    ]
     assert run(["pack", str(manifest), "--out", str(tmp_path / "out"), *options]) == 3
     directory = DatasetDirectory.open(str(tmp_path / "out"))
     (row,) = directory.failures().to_pylist()

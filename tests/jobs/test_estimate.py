@@ -12,7 +12,11 @@ from gazepack.jobs import Nursery, PackSettings, Resources
 from gazepack.jobs.estimate import Estimate, estimate
 from gazepack.selectors import build
 
-SETTINGS = {"shards": {"samples_per_shard": 2}, "fit": {"max_tiles": 2}}
+SETTINGS = {
+    "shards": {"samples_per_shard": 2},
+    "fit": {"max_tiles": 2},
+    "selector": {"name": "greedy"},
+}
 
 
 def estimated(

@@ -16,7 +16,7 @@ def test_stages_add_up_to_the_time_of_the_run(
     videos: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
     """Every stage takes some time, together no more than the run; the bytes are those of the samples."""
-    settings = PackSettings.parse({"fit": {"max_tiles": 2}})
+    settings = PackSettings.parse({"fit": {"max_tiles": 2}, "selector": {"name": "greedy"}})
     selector = build(settings.selector, device="cpu")
     run = open_run([str(videos)], str(tmp_path / "out"), settings=settings, selector=selector)
     tally, began = Tally(), time.perf_counter()

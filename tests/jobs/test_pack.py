@@ -23,7 +23,11 @@ from gazepack.jobs import (
     verify_totals,
 )
 
-SMALL = {"shards": {"samples_per_shard": 2}, "fit": {"max_tiles": 2}}
+SMALL = {
+    "shards": {"samples_per_shard": 2},
+    "fit": {"max_tiles": 2},
+    "selector": {"name": "greedy"},
+}
 Pack = Callable[..., list[VideoDone]]
 Contents = Callable[[Path], dict[str, bytes]]
 
@@ -100,7 +104,7 @@ def test_other_settings_or_sources_are_refused_with_both_sides(
     """A directory takes only the run it was begun with, and is not touched by another."""
     before = contents(packed)
     with pytest.raises(ProvenanceError, match=r"min_psnr: 30\.0 in the dataset, 32\.0 asked"):
-        pack(videos, packed, {**SMALL, "selector": {"min_psnr": 32}})
+        pack(videos, packed, {**SMALL, "selector": {"name": "greedy", "min_psnr": 32}})
     (tmp_path / "more").mkdir()
     for video in videos.iterdir():
         os.link(video, tmp_path / "more" / video.name)
@@ -150,7 +154,7 @@ def test_unreachable_bound_fails_the_video_with_a_remedy(
     videos: Path, tmp_path: Path, pack: Pack
 ) -> None:
     """A bound above what the codec itself can hold is a failure on record that names the way out."""
-    values = {**SMALL, "selector": {"min_psnr": 55}, "codec": {"quality": 20}}
+    values = {**SMALL, "selector": {"name": "greedy", "min_psnr": 55}, "codec": {"quality": 20}}
     done = pack(videos, tmp_path / "out", values)
     assert all(video.error for video in done)
     (row, *_) = DatasetDirectory.open(str(tmp_path / "out")).failures().to_pylist()
@@ -215,6 +219,8 @@ def test_killed_ten_times_the_result_is_the_same(
         "2",
         "--executor",
         "serial",
+        "--selector",
+        "greedy",
     ]
     command = [sys.executable, "-c", COMMAND, *arguments]
     chance = random.Random(0)
@@ -246,7 +252,16 @@ def test_ctrl_c_is_one_line_and_resumable(
 ) -> None:
     """SIGINT in the middle of a run ends it with 130 and a line; what was committed stays, and it goes on."""
     out = tmp_path / "out"
-    options = ["--samples-per-shard", "2", "--max-tiles", "2", "--executor", "serial"]
+    options = [
+        "--samples-per-shard",
+        "2",
+        "--max-tiles",
+        "2",
+        "--executor",
+        "serial",
+        "--selector",
+        "greedy",
+    ]
     command = [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(out.glob("index/0*")) and process.poll() is None:
@@ -268,7 +283,16 @@ def test_two_runs_at_once_do_no_harm(
 ) -> None:
     """Two processes started on one output at the same moment both end well; the output is that of one."""
     out = tmp_path / "out"
-    options = ["--samples-per-shard", "2", "--max-tiles", "2", "--executor", "serial"]
+    options = [
+        "--samples-per-shard",
+        "2",
+        "--max-tiles",
+        "2",
+        "--executor",
+        "serial",
+        "--selector",
+        "greedy",
+    ]
     command = [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
     runs = [
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -26,7 +26,11 @@ from gazepack.jobs.executors.cluster import ClusterSettings
 from gazepack.jobs.executors.ray import run_ray
 from gazepack.jobs.metrics import STAGES
 
-SETTINGS = {"shards": {"samples_per_shard": 1}, "fit": {"max_tiles": 2}}
+SETTINGS = {
+    "shards": {"samples_per_shard": 1},
+    "fit": {"max_tiles": 2},
+    "selector": {"name": "greedy"},
+}
 Contents = Callable[[Path], dict[str, bytes]]
 Packers = Callable[[], list[int]]
 
@@ -213,7 +217,17 @@ sys.exit(run(sys.argv[1:]))
 
 def driver(videos: Path, out: Path, *where: str) -> subprocess.Popen[str]:
     """Start `gazepack pack` in a process of its own."""
-    options = ["--samples-per-shard", "1", "--max-tiles", "2", "--executor", "ray", *where]
+    options = [
+        "--samples-per-shard",
+        "1",
+        "--max-tiles",
+        "2",
+        "--executor",
+        "ray",
+        "--selector",
+        "greedy",
+        *where,
+    ]
     line = [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

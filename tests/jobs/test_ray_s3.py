@@ -24,7 +24,11 @@ from gazepack.jobs import (
 from gazepack.jobs.executors.cluster import ClusterSettings
 from gazepack.jobs.executors.ray import run_ray
 
-SETTINGS = {"shards": {"samples_per_shard": 1}, "fit": {"max_tiles": 2}}
+SETTINGS = {
+    "shards": {"samples_per_shard": 1},
+    "fit": {"max_tiles": 2},
+    "selector": {"name": "greedy"},
+}
 Contents = Callable[[Path], dict[str, bytes]]
 
 

@@ -203,7 +203,13 @@ def test_an_outage_is_one_line_and_resumable(
 ) -> None:
     """With the server gone for good the run ends with an error that names the place; then it goes on."""
     monkeypatch.setenv("GAZEPACK_RETRY_SECONDS", "2")
-    settings = PackSettings.parse({"shards": {"samples_per_shard": 2}, "fit": {"max_tiles": 2}})
+    settings = PackSettings.parse(
+        {
+            "shards": {"samples_per_shard": 2},
+            "fit": {"max_tiles": 2},
+            "selector": {"name": "greedy"},
+        }
+    )
     selector = build(settings.selector, device="cpu")
     run = open_run([source], "s3://bucket/outage", settings=settings, selector=selector)
     storage = run.directory.storage

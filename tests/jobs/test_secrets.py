@@ -22,6 +22,7 @@ VALUES = {
     "shards": {"samples_per_shard": 2},
     "fit": {"fit": "square"},
     "sampling": {"num_frames": 1},
+    "selector": {"name": "greedy"},
 }
 Contents = Callable[[Path], dict[str, bytes]]
 
@@ -113,7 +114,16 @@ def test_an_unfinished_run_needs_its_sources_again(
     """Without sources a run cannot go on with addresses that were not stored; a finished one needs none."""
     out = tmp_path / "out"
     pack(manifest(tmp_path, site[0], SECRET), out, VALUES)
-    options = ["--samples-per-shard", "2", "--fit", "square", "--num-frames", "1"]
+    options = [
+        "--samples-per-shard",
+        "2",
+        "--fit",
+        "square",
+        "--num-frames",
+        "1",
+        "--selector",
+        "greedy",
+    ]
     assert run(["pack", "--out", str(out), *options]) == 3
     (out / "index" / "000000.parquet").unlink()
     assert run(["pack", "--out", str(out), *options]) == 2

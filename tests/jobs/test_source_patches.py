@@ -12,7 +12,12 @@ from gazepack.errors import DatasetError, SourceError, UsageError
 from gazepack.formats import DatasetDirectory, DatasetInfo
 from gazepack.jobs import Segment, compare_with_source, list_sources
 
-WAYS = {"sampling": {"fps": 5}, "fit": {"thumbnail": True}, "shards": {"max_sample_tokens": 400}}
+WAYS = {
+    "sampling": {"fps": 5},
+    "fit": {"thumbnail": True},
+    "shards": {"max_sample_tokens": 400},
+    "selector": {"name": "greedy"},
+}
 """Two views, and several samples a video: all that decides where a patch comes from."""
 
 
