@@ -251,9 +251,8 @@ class DatasetDirectory:
             writer.finish()
         # 2. its failures; those of a killed writer go
         failed = failures() if callable(failures) else failures
-        stored = failures_to_bytes(failed) if failed else None
-        if stored is not None:
-            self._storage.write_atomic(self.failures_name(number), stored)
+        if failed:
+            self._storage.write_atomic(self.failures_name(number), failures_to_bytes(failed))
         else:
             self._storage.remove(self.failures_name(number))
         # 3. the index: the commit, unless two writers began at once where the last one wins
@@ -263,7 +262,6 @@ class DatasetDirectory:
             size=writer.size,
             sha256=writer.sha256,
             failures=len(failed),
-            failures_sha256=None if stored is None else hashlib.sha256(stored).hexdigest(),
             dataset_sha256=self.sha256,
         )
         self._storage.write_atomic(self.index_name(number), index_to_bytes(writer.rows, facts))

@@ -53,7 +53,6 @@ _VALUE_BYTES = 4
 # the numbers of fields in `parquet.thrift`: of FileMetaData, RowGroup, ColumnChunk and ColumnMetaData
 _ROW_GROUPS, _COLUMNS, _NUM_ROWS, _META_DATA, _NUM_VALUES, _UNCOMPRESSED = 4, 1, 3, 3, 5, 6
 _COUNTS = ("window", "offset", "size", "tokens", "frames", "dense_tokens", "bytes", "source_bytes")
-_HASHES = ("failures_sha256", "dataset_sha256")
 _KEY = r"^[A-Za-z0-9_-]{1,200}$"
 SHARD_FIELD = pa.field("shard", pa.int64(), nullable=False)
 """What a reader puts in front of the columns."""
@@ -106,8 +105,6 @@ class ShardFacts:
     """In hexadecimal, 64 digits."""
     failures: int
     """Rows of the failures file; 0 when there is none."""
-    failures_sha256: str | None = None
-    """Of the failures file; None when there is none, or the writer did not say."""
     dataset_sha256: str | None = None
     """Of dataset.json when the shard was committed; None when the writer did not say."""
 
@@ -159,16 +156,19 @@ def table_to_index(table: pa.Table, facts: ShardFacts) -> bytes:
         "gazepack.shard_sha256": facts.sha256,
         "gazepack.failures": str(facts.failures),
     }
-    for name in _HASHES:
-        if (sha256 := getattr(facts, name)) is not None:
-            metadata[f"gazepack.{name}"] = sha256
+    if facts.dataset_sha256 is not None:
+        metadata["gazepack.dataset_sha256"] = facts.dataset_sha256
     schema = INDEX_SCHEMA.with_metadata(metadata)
     return table_to_bytes(pa.Table.from_arrays(table.columns, schema=schema))
 
 
-def is_as_written(data: bytes, table: pa.Table, facts: ShardFacts) -> bool:
-    """Return whether an index file has the bytes that its content gives, if the library here wrote it."""
-    again = table_to_index(table, facts)
+def is_as_written(data: bytes, again: bytes) -> bool:
+    """Return whether a Parquet file has the bytes that its content gives, if the library here wrote it.
+
+    Args:
+        data: the file.
+        again: its content, written here.
+    """
     writers = {pq.read_metadata(pa.BufferReader(file)).created_by for file in (data, again)}
     return data == again or len(writers) > 1
 
@@ -242,11 +242,13 @@ def _facts(metadata: Mapping[bytes, bytes], *, place: str) -> ShardFacts:
             size=int(text("shard_size")),
             sha256=text("shard_sha256"),
             failures=int(text("failures")),
-            **{name: text(name) for name in _HASHES if f"gazepack.{name}".encode() in metadata},
+            dataset_sha256=text("dataset_sha256")
+            if b"gazepack.dataset_sha256" in metadata
+            else None,
         )
     except (KeyError, ValueError) as error:
         raise DatasetError(f"the file metadata are damaged ({error})", place=place) from error
-    for sha256 in (facts.sha256, facts.failures_sha256, facts.dataset_sha256):
+    for sha256 in (facts.sha256, facts.dataset_sha256):
         if sha256 is not None and not _SHA256.fullmatch(sha256):
             raise DatasetError(
                 f"the SHA-256 is {sha256[:80]!r}, not 64 hexadecimal digits",

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from gazepack.errors import DatasetError
@@ -56,3 +57,13 @@ def test_other_columns_are_damage():
     table = failures_from_bytes(failures_to_bytes([FAILURE]), place="f").drop(["uri"])
     with pytest.raises(DatasetError, match="not those of a failures file"):
         failures_from_bytes(table_to_bytes(table), place="f")
+
+
+def test_other_rows_than_were_written_are_damage():
+    """Rows that their own checksum does not know are a DatasetError; without one they are taken as they are."""
+    written = failures_from_bytes(failures_to_bytes([FAILURE]), place="f")
+    changed = written.set_column(1, written.schema.field("uri"), pa.array(["other.mp4"]))
+    with pytest.raises(DatasetError, match="f: its rows are not those that were written"):
+        failures_from_bytes(table_to_bytes(changed), place="f")
+    bare = failures_from_bytes(table_to_bytes(changed.replace_schema_metadata()), place="f")
+    assert bare["uri"].to_pylist() == ["other.mp4"]

@@ -137,7 +137,8 @@ def test_status_counts_what_is_committed(broken: Path) -> None:
     """Shards and videos done and planned, before and after a shard goes missing, and with a retry begun."""
     out = broken / "out"
     directory = DatasetDirectory.open(str(out))
-    whole = Status(shards=2, planned_shards=2, videos=4, planned_videos=4, failures=2, retries=0)
+    planned = {"planned_shards": 2, "planned_videos": 4}
+    whole = Status(shards=2, videos=4, failures=2, retries=0, work=1.0, **planned)
     assert status_of(directory) == whole
     assert whole.is_complete
     open_retry(str(out))
