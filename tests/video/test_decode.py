@@ -1,5 +1,6 @@
 """Decoding: times, segments, memory, deadlines and damage, on real files made here."""
 
+import gc
 import io
 import math
 import os
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+import av
 import fsspec
 import numpy as np
 import pytest
@@ -200,6 +202,19 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     before = resident_bytes()
     assert sum(1 for _ in frames) == 840
     assert resident_bytes() - before < 40e6
+
+
+def test_frames_are_freed_as_they_go(clip: Path) -> None:
+    """No decoded picture waits for the garbage collector: of many, a handful are there."""
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in decode(clip, EVERY):
+            assert frame.rgb_HW3.any()
+            held = [thing for thing in gc.get_objects() if type(thing) is av.VideoFrame]
+            assert len(held) < 8
+    finally:
+        gc.enable()
 
 
 def test_abandoned_decoders_leave_nothing_behind(clip: Path) -> None:
