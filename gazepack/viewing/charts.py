@@ -4,6 +4,7 @@ A plot is an SVG of 1000 x 100 units without a fixed aspect, so that it fills a 
 labels are HTML around it and keep their size. No script draws anything.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,8 @@ def curve(
     ceiling = floor + (highest - floor) * _HEADROOM
     if ceiling <= floor:
         ceiling = floor + 1.0
+    if all(float(value).is_integer() for value in values):
+        ceiling = math.ceil(ceiling)  # counts have whole numbers at their axis
     return Plot(
         title=title,
         top=f"{ceiling:,.4g} {unit}",

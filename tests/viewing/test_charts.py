@@ -12,13 +12,14 @@ def points(path: str) -> list[tuple[float, float]]:
 
 def test_a_curve_rises_from_its_floor() -> None:
     """The lowest value that can be lies on the lower edge; the largest just below the upper one."""
-    plot = curve([30, 40, 35], title="PSNR", unit="dB", ticks=("a", "b"), floor=30)
+    plot = curve([30.0, 40.0, 35.5], title="PSNR", unit="dB", ticks=("a", "b"), floor=30)
     (x0, y0), (x1, y1), (x2, y2) = points(plot.line)
     assert (x0, x1, x2) == (0, 500, 1000)
     assert y0 == 100
     assert 0 < y1 < y2 < y0
     assert (plot.bottom, plot.top) == ("30", "40.6 dB")
     assert plot.says == "PSNR: 30.0 to 40.0 dB"
+    assert curve([3, 42], title="t", unit="tokens", ticks=()).top == "45 tokens"
 
 
 @pytest.mark.parametrize("values", [[0.0], [0, 0, 0], [5], [5, 5]])
