@@ -1,3 +1,4 @@
+# pyright: standard
 """What a user would write; checked by type checkers, never run. `reveal`ed types are asserted."""
 
 from typing import assert_type
