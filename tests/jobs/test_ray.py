@@ -20,6 +20,7 @@ import pytest
 
 from gazepack.errors import CheckpointError, StorageError, UsageError
 from gazepack.formats import DatasetDirectory, verify_shard
+from gazepack.geometry import CLIP_FRAMES
 from gazepack.jobs import PackSettings, Resources, VideoDone, build_selector, open_run
 from gazepack.jobs.executors import ray as driver_of_ray
 from gazepack.jobs.executors.cluster import ClusterSettings
@@ -101,6 +102,8 @@ class Observed:
     """The most workers that were there at once."""
     metrics: str
     """What the nodes last offered to Prometheus."""
+    stored_bytes: list[float]
+    """In the object stores of all nodes, at every look."""
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +113,19 @@ def observed(
     """Pack all videos with four workers, and look on."""
     assert nodes.address
     out, most, metrics = tmp_path_factory.mktemp("observed") / "out", 0, ""
+    stored: list[float] = []
 
     def look() -> None:
         nonlocal most, metrics
-        most, metrics = max(most, len(packers())), scraped() or metrics
+        most = max(most, len(packers()))
+        if found := scraped():
+            metrics = found
+            gauges = re.findall(r"^ray_object_store_memory\{.*\} (\S+)", found, re.M)
+            stored.extend([sum(map(float, gauges))] if gauges else [])
 
     with watching(look):
         done = on_ray(videos, out, max_workers=4)
-    return Observed(out=out, done=done, most=most, metrics=metrics)
+    return Observed(out=out, done=done, most=most, metrics=metrics, stored_bytes=stored)
 
 
 def scraped() -> str:
@@ -154,6 +162,12 @@ def test_prometheus_finds_the_numbers_of_a_run(observed: Observed) -> None:
         r"^ray_gazepack_stage_seconds_total\{.*stage=\"(\w+)\"", observed.metrics, re.M
     )
     assert set(stages) == set(STAGES)
+
+
+def test_frames_never_enter_the_object_store(observed: Observed) -> None:
+    """At no look did the nodes' object stores hold as much as one clip of one tile."""
+    assert observed.stored_bytes
+    assert max(observed.stored_bytes) < CLIP_FRAMES * 3 * 224 * 224
 
 
 @pytest.mark.usefixtures("nodes")
