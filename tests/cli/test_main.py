@@ -26,6 +26,16 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.endswith("heavy: [] code: 0\n")
 
 
+def test_the_package_is_the_program() -> None:
+    """`python -m gazepack` is `gazepack`, also in its usage lines and exit codes."""
+    line = [sys.executable, "-m", "gazepack"]
+    done = subprocess.run([*line, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"gazepack, version {__version__}\n")
+    done = subprocess.run([*line, "nonsense"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "No such command 'nonsense'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "completed"),
     [("gazepack vie", "plain,view"), ("gazepack pack --selec", "plain,--selector")],
