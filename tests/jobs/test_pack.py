@@ -203,16 +203,9 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
-def test_killed_ten_times_the_result_is_the_same(
-    videos: Path, packed: Path, tmp_path: Path, contents: Contents
-) -> None:
-    """SIGKILL at ten random moments of packing, then one run to the end: byte for byte the undisturbed one."""
-    out = tmp_path / "out"
-    arguments = [
-        "pack",
-        str(videos),
-        "--out",
-        str(out),
+def pack_command(videos: Path, out: Path) -> list[str]:
+    """Return the command line that packs in a process of its own, as `packed` was."""
+    options = [
         "--samples-per-shard",
         "2",
         "--max-tiles",
@@ -222,7 +215,15 @@ def test_killed_ten_times_the_result_is_the_same(
         "--selector",
         "greedy",
     ]
-    command = [sys.executable, "-c", COMMAND, *arguments]
+    return [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
+
+
+def test_killed_ten_times_the_result_is_the_same(
+    videos: Path, packed: Path, tmp_path: Path, contents: Contents
+) -> None:
+    """SIGKILL at ten random moments of packing, then one run to the end: byte for byte the undisturbed one."""
+    out = tmp_path / "out"
+    command = pack_command(videos, out)
     chance = random.Random(0)
     kills = 0
     while kills < 10:
@@ -252,17 +253,7 @@ def test_ctrl_c_is_one_line_and_resumable(
 ) -> None:
     """SIGINT in the middle of a run ends it with 130 and a line; what was committed stays, and it goes on."""
     out = tmp_path / "out"
-    options = [
-        "--samples-per-shard",
-        "2",
-        "--max-tiles",
-        "2",
-        "--executor",
-        "serial",
-        "--selector",
-        "greedy",
-    ]
-    command = [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
+    command = pack_command(videos, out)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(out.glob("index/0*")) and process.poll() is None:
         time.sleep(0.01)
@@ -283,17 +274,7 @@ def test_two_runs_at_once_do_no_harm(
 ) -> None:
     """Two processes started on one output at the same moment both end well; the output is that of one."""
     out = tmp_path / "out"
-    options = [
-        "--samples-per-shard",
-        "2",
-        "--max-tiles",
-        "2",
-        "--executor",
-        "serial",
-        "--selector",
-        "greedy",
-    ]
-    command = [sys.executable, "-c", COMMAND, "pack", str(videos), "--out", str(out), *options]
+    command = pack_command(videos, out)
     runs = [
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         for _ in range(2)
