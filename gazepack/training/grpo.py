@@ -1,12 +1,14 @@
 """Post-training by trying (GRPO): rollouts of one clip compete, and the better choices get likelier.
 
 A step draws a few clips, a budget and sometimes a loss threshold, tries each clip `group` times, paints
-every try and scores each frame: the reward in dB less a price for every token. A choice is credited with
-the score of its frame, less the PSNR that was there before it, and with the scores of the frames after
-it, discounted; and it is compared with the mean of its group at the same slot. The group's deviation is
-not divided by, so easy clips do not shout (Dr. GRPO, arXiv 2503.20783; the published recipe of arXiv
-2603.12254 does the same). Probabilities are those of contiguous positions, and each try is used once, so
-no ratio has to be clipped.
+every try and scores each frame: the reward in dB less a price for every token. What follows a choice is
+the score of its frame, less the PSNR that was there before it, and the scores of the frames after
+it, discounted; a choice is credited with what followed beyond the mean of its group at the same slot. The
+group's deviation is not divided by, so easy clips do not shout (Dr. GRPO, arXiv 2503.20783; the published
+recipe of arXiv 2603.12254 does the same). Most of what follows depends on the dice of later slots, so the
+credit fades over them (generalised advantage estimation, arXiv 1506.02438, with the group's mean for the
+value). Probabilities are those of contiguous positions, and each try is used once, so no ratio has to be
+clipped.
 
 The predicted loss is held to the truth twice. Tries tell how wrong their own paintings are: a network chooses
 the patches that it expects most of, so of its own choices it expects too much. And greedy's lessons go on, on
@@ -64,6 +66,9 @@ class RlSettings(RunSettings):
     """What scores are divided by before dice are thrown: packing takes the best, and tries near it say most."""
     discount: float = Field(default=0.995, gt=0, le=1)
     """What a frame's score counts for the frame before."""
+    trace: float = Field(default=0.8, ge=0, le=1)
+    """What a slot's surprise counts for the slot before: at 1 each choice answers for all that follows, at 0 for
+    its own gain alone."""
     token_price: float = Field(default=0.1, ge=0)
     """What a token costs, in dB."""
     lesson_weight: float = Field(default=0.3, ge=0)
@@ -148,6 +153,7 @@ def _gradients(
         rollouts.kept_RTJ,
         group=settings.group,
         discount=settings.discount,
+        trace=settings.trace,
         token_price=settings.token_price,
     )
     # 3. the losses
@@ -178,13 +184,16 @@ def credits(
     *,
     group: int,
     discount: float,
+    trace: float,
     token_price: float,
 ) -> Floats:
     """Return how much more followed from each slot than in the other tries of its group.
 
     What follows from a slot is the score of its frame, less the frame's PSNR before the slot and the price of
     the tokens so far (a baseline: it depends on nothing that the slot decides), and the scores of later
-    frames, discounted.
+    frames, discounted. Beyond its group's mean it is the sum of surprises: how much better the try stood at each
+    slot than at the one before, measured by those means. A surprise counts `trace` times less at every slot
+    further back.
 
     Args:
         score_RT: of each frame; rows of a group stand together.
@@ -192,21 +201,33 @@ def credits(
         kept_RTJ: which slots were kept; the others get no credit and count in no mean.
         group: rows of a group.
         discount: what the score of the next frame counts.
+        trace: what the surprise of the next slot counts, 0..1.
         token_price: what a token costs, in dB.
 
     Returns:
-        R x T x J; the sum over the kept ones of a group is 0 at every slot.
+        R x T x J; with a trace of 1, the sum over the kept ones of a group is 0 at every slot.
     """
     later_RT = np.zeros_like(score_RT)
     for t in range(score_RT.shape[1] - 2, -1, -1):
         later_RT[:, t] = discount * (score_RT[:, t + 1] + later_RT[:, t + 1])
-    before_RTJ = psnr_RTJ - token_price * np.arange(psnr_RTJ.shape[2])
-    follows_RTJ = (score_RT + later_RT)[..., None] - before_RTJ
-    grouped = np.where(kept_RTJ, follows_RTJ, 0).reshape(-1, group, *kept_RTJ.shape[1:])
+    so_far_RTJ = np.cumsum(kept_RTJ, axis=2) - kept_RTJ
+    before_RTJ = psnr_RTJ - token_price * so_far_RTJ
+    follows_RTJ = np.where(kept_RTJ, (score_RT + later_RT)[..., None] - before_RTJ, 0)
+    grouped = follows_RTJ.reshape(-1, group, *kept_RTJ.shape[1:])
     counts = kept_RTJ.reshape(grouped.shape).sum(1, keepdims=True)
-    means = grouped.sum(1, keepdims=True) / np.maximum(counts, 1)
-    follows = follows_RTJ.reshape(grouped.shape) - means
-    return np.asarray(follows.reshape(kept_RTJ.shape) * kept_RTJ)
+    beyond_RTJ = (grouped - grouped.sum(1, keepdims=True) / np.maximum(counts, 1)).reshape(
+        follows_RTJ.shape
+    )
+    # from the last slot back: what is beyond the mean now, less the share that has faded of what was later
+    credit_RTJ = np.zeros_like(beyond_RTJ)
+    next_credit_RT, next_beyond_RT = np.zeros_like(score_RT), np.zeros_like(score_RT)
+    for j in range(kept_RTJ.shape[2] - 1, -1, -1):
+        faded_RT = beyond_RTJ[..., j] - next_beyond_RT + trace * next_credit_RT
+        is_kept_RT = kept_RTJ[..., j]
+        credit_RTJ[..., j] = np.where(is_kept_RT, faded_RT, 0)
+        next_credit_RT = np.where(is_kept_RT, faded_RT, next_credit_RT)
+        next_beyond_RT = np.where(is_kept_RT, beyond_RTJ[..., j], next_beyond_RT)
+    return credit_RTJ
 
 
 def _judged(

@@ -35,32 +35,46 @@ def kept_RTJ() -> npt.NDArray[np.bool_]:
     return kept_RTJ
 
 
-def test_credit_is_what_follows_less_the_groups_mean(kept_RTJ: npt.NDArray[np.bool_]) -> None:
-    """What a slot is credited with is what it added and what came later, beside its group's mean."""
+def follows(
+    score_T: npt.NDArray[np.float64], psnr_J: npt.NDArray[np.float64], num_before: int, t: int
+) -> float:
+    """What follows a slot of frame t, a token at a time: later scores, less what was there and was paid."""
+    later = sum(0.9 ** (u - t) * score_T[u] for u in range(t, len(score_T)))
+    return float(later - (psnr_J - 0.2 * num_before))
+
+
+@pytest.mark.parametrize("trace", [1.0, 0.6, 0.0])
+def test_credit_is_the_sum_of_faded_surprises(
+    kept_RTJ: npt.NDArray[np.bool_], trace: float
+) -> None:
+    """A slot answers for how much better its try stood at each later slot than the one before, by group means."""
     random = np.random.default_rng(0)
     score_RT, psnr_RTJ = random.normal(size=(6, 4)), random.normal(size=(6, 4, 5))
-    found = credits(score_RT, psnr_RTJ, kept_RTJ, group=3, discount=0.9, token_price=0.2)
-    for row in range(6):
-        for t in range(4):
-            for j in range(5):
-                first = row // 3 * 3
-                follows = {
-                    r: sum(0.9 ** (u - t) * score_RT[r, u] for u in range(t, 4))
-                    - (psnr_RTJ[r, t, j] - 0.2 * j)
-                    for r in range(first, first + 3)
-                    if kept_RTJ[r, t, j]
-                }
-                mean = np.mean(list(follows.values())) if follows else 0.0
-                expected = follows.get(row, mean) - mean
-                assert found[row, t, j] == pytest.approx(expected, abs=1e-12)
-    assert found[0, 1, 4] == 0
+    settings = {"group": 3, "discount": 0.9, "token_price": 0.2}
+    found = credits(score_RT, psnr_RTJ, kept_RTJ, trace=trace, **settings)
+    for row, t in np.ndindex(6, 4):
+        first = row // 3 * 3
+        slots = np.flatnonzero(kept_RTJ[row, t]).tolist()
+        stood = []
+        for j in slots:
+            mates = [r for r in range(first, first + 3) if kept_RTJ[r, t, j]]
+            mine, *_ = everyone = [
+                follows(score_RT[r], psnr_RTJ[r, t, j], int(kept_RTJ[r, t, :j].sum()), t)
+                for r in [row, *(r for r in mates if r != row)]
+            ]
+            stood.append(mine - np.mean(everyone))
+        surprises = [now - then for now, then in zip(stood, [*stood[1:], 0.0], strict=True)]
+        for place, j in enumerate(slots):
+            expected = sum(trace**k * x for k, x in enumerate(surprises[place:]))
+            assert found[row, t, j] == pytest.approx(expected, abs=1e-12)
+    assert not found[~kept_RTJ].any()
 
 
 def test_credit_of_a_group_adds_up_to_nothing(kept_RTJ: npt.NDArray[np.bool_]) -> None:
     """At every slot; and no deviation divides, so that ten times the scores is ten times the credit."""
     random = np.random.default_rng(2)
     score_RT, psnr_RTJ = random.normal(size=(6, 4)), random.normal(size=(6, 4, 5))
-    settings = {"group": 3, "discount": 0.9}
+    settings = {"group": 3, "discount": 0.9, "trace": 1.0}
     found = credits(score_RT, psnr_RTJ, kept_RTJ, token_price=0.2, **settings)
     np.testing.assert_allclose(found.reshape(2, 3, 4, 5).sum(1), 0, atol=1e-12)
     tenfold = credits(10 * score_RT, 10 * psnr_RTJ, kept_RTJ, token_price=2.0, **settings)
@@ -70,7 +84,8 @@ def test_credit_of_a_group_adds_up_to_nothing(kept_RTJ: npt.NDArray[np.bool_]) -
 def test_equal_tries_get_no_credit() -> None:
     """Where nothing differs, nothing is learned."""
     ones, kept = np.ones((4, 2, 3)), np.ones((4, 2, 3), dtype=bool)
-    found = credits(np.ones((4, 2)), ones, kept, group=4, discount=1.0, token_price=0.1)
+    settings = {"group": 4, "discount": 1.0, "trace": 0.5, "token_price": 0.1}
+    found = credits(np.ones((4, 2)), ones, kept, **settings)
     assert not found.any()
 
 
