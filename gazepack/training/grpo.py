@@ -67,8 +67,8 @@ class RlSettings(RunSettings):
     discount: float = Field(default=0.995, gt=0, le=1)
     """What a frame's score counts for the frame before."""
     trace: float = Field(default=0.8, ge=0, le=1)
-    """What a slot's surprise counts for the slot before: at 1 each choice answers for all that follows, at 0 for
-    its own gain alone."""
+    """What a slot's surprise counts for the slot before: at 1 each choice answers for all that follows,
+    at 0 for its own gain alone."""
     token_price: float = Field(default=0.1, ge=0)
     """What a token costs, in dB."""
     lesson_weight: float = Field(default=0.3, ge=0)
@@ -191,9 +191,9 @@ def credits(
 
     What follows from a slot is the score of its frame, less the frame's PSNR before the slot and the price of
     the tokens so far (a baseline: it depends on nothing that the slot decides), and the scores of later
-    frames, discounted. Beyond its group's mean it is the sum of surprises: how much better the try stood at each
-    slot than at the one before, measured by those means. A surprise counts `trace` times less at every slot
-    further back.
+    frames, discounted. Beyond its group's mean it is the sum of surprises: how much better the try stood at
+    each slot than at the one before, measured by those means. A surprise counts `trace` times less at every
+    slot further back.
 
     Args:
         score_RT: of each frame; rows of a group stand together.

@@ -47,7 +47,7 @@ def follows(
 def test_credit_is_the_sum_of_faded_surprises(
     kept_RTJ: npt.NDArray[np.bool_], trace: float
 ) -> None:
-    """A slot answers for how much better its try stood at each later slot than the one before, by group means."""
+    """A slot answers for how much better its try stood at each slot from there on than just before."""
     random = np.random.default_rng(0)
     score_RT, psnr_RTJ = random.normal(size=(6, 4)), random.normal(size=(6, 4, 5))
     settings = {"group": 3, "discount": 0.9, "token_price": 0.2}
