@@ -210,7 +210,7 @@ def credits(
     later_RT = np.zeros_like(score_RT)
     for t in range(score_RT.shape[1] - 2, -1, -1):
         later_RT[:, t] = discount * (score_RT[:, t + 1] + later_RT[:, t + 1])
-    so_far_RTJ = np.cumsum(kept_RTJ, axis=2) - kept_RTJ
+    so_far_RTJ: npt.NDArray[np.int64] = np.cumsum(kept_RTJ, axis=2) - kept_RTJ
     before_RTJ = psnr_RTJ - token_price * so_far_RTJ
     follows_RTJ = np.where(kept_RTJ, (score_RT + later_RT)[..., None] - before_RTJ, 0)
     grouped = follows_RTJ.reshape(-1, group, *kept_RTJ.shape[1:])
@@ -219,7 +219,7 @@ def credits(
         follows_RTJ.shape
     )
     # from the last slot back: what is beyond the mean now, less the share that has faded of what was later
-    credit_RTJ = np.zeros_like(beyond_RTJ)
+    credit_RTJ: Floats = np.zeros_like(follows_RTJ)
     next_credit_RT, next_beyond_RT = np.zeros_like(score_RT), np.zeros_like(score_RT)
     for j in range(kept_RTJ.shape[2] - 1, -1, -1):
         faded_RT = beyond_RTJ[..., j] - next_beyond_RT + trace * next_credit_RT
