@@ -83,8 +83,8 @@ def ntp(sources: tuple[str, ...], **options: Any) -> None:
 )
 @click.argument("sources", nargs=-1, required=True, metavar="VIDEOS...")
 @_running
-@click.option("--group", type=int, help="Rollouts of each clip.  [default: 12]")
-@click.option("--clips-per-step", type=int, help="Clips of a step.  [default: 2]")
+@click.option("--group", type=int, help="Rollouts of each clip.  [default: 4]")
+@click.option("--clips-per-step", type=int, help="Clips of a step.  [default: 4]")
 @click.option("--token-price", type=float, metavar="DB", help="What a token costs.  [default: 0.1]")
 @click.option(
     "--reward-features",

@@ -50,15 +50,15 @@ PSNR_RANGE = (24.0, 36.0)
 class RlSettings(RunSettings):
     """What a user may say about post-training."""
 
-    learning_rate: float = Field(default=3e-5, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     """At the top of the schedule."""
     warmup_steps: int = Field(default=10, ge=1)
     """Steps over which the learning rate rises."""
     average_decay: float = Field(default=0.98, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is saved as the model."""
-    group: int = Field(default=12, ge=2)
+    group: int = Field(default=4, ge=2)
     """Rollouts of each clip."""
-    clips_per_step: int = Field(default=2, ge=1)
+    clips_per_step: int = Field(default=4, ge=1)
     """Clips of a step."""
     frames: int = Field(default=4, ge=1, le=16)
     """Frames of a clip."""
