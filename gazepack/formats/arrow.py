@@ -13,22 +13,20 @@ import pyarrow as pa
 
 from gazepack.errors import DatasetError
 from gazepack.formats.codecs import AnyCodec, PlacesCodec
-from gazepack.formats.codecs.base import Room, Stored
+from gazepack.formats.codecs.base import Stored
 from gazepack.formats.flatbuffer import Table
 from gazepack.formats.index import Member
 from gazepack.formats.members import (
     LOSS,
     META,
     TOKENS,
-    SampleT,
     coded_field,
-    decode_members,
     encoded,
     to_values,
 )
 from gazepack.formats.meta import FORMAT_VERSION, canonical_json
 from gazepack.formats.record import TOKEN_FIELDS, Sample
-from gazepack.formats.shard import Encoder, Row, cut_members
+from gazepack.formats.shard import Container, Encoder, Row
 from gazepack.formats.storage import Storage
 
 _FIELDS_TYPE = pa.list_(
@@ -144,40 +142,17 @@ class ArrowEncoder:
         return data
 
 
-class ArrowContainer:
+class ArrowContainer(Container):
     """The container `arrow`."""
 
     name: ClassVar[str] = "arrow"
     extension: ClassVar[str] = "arrow"
     is_mapped: ClassVar[bool] = True
+    is_npy: ClassVar[bool] = False
 
     def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one Arrow file."""
         return ArrowEncoder(codec)
-
-    def read(
-        self,
-        stored: Stored,
-        *,
-        row: Row,
-        codec: AnyCodec,
-        patch_size: int,
-        place: str,
-        kind: type[SampleT],
-        room: Room | None = None,
-    ) -> SampleT:
-        """Return the sample of an index row from its record batch."""
-        contents = cut_members(stored, row=row, place=place)
-        return decode_members(
-            contents,
-            key=row["key"],
-            codec=codec,
-            patch_size=patch_size,
-            place=place,
-            kind=kind,
-            is_npy=False,
-            room=room,
-        )
 
     def head(self, storage: Storage, name: str, *, codec: AnyCodec) -> bytes:
         """Return the magic number and the schema of a shard."""

@@ -7,6 +7,7 @@ the container.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -14,7 +15,7 @@ from gazepack.errors import DatasetError
 from gazepack.formats.codecs import AnyCodec
 from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.index import IndexRow, Member, index_row
-from gazepack.formats.members import SampleT
+from gazepack.formats.members import SampleT, decode_members
 from gazepack.formats.record import Sample
 from gazepack.formats.storage import Staged, Storage
 
@@ -38,7 +39,7 @@ class Encoder(Protocol):
         ...
 
 
-class Container(Protocol):
+class Container(ABC):
     """How samples lie in a shard; `docs/format.md`, section 3."""
 
     name: ClassVar[str]
@@ -47,10 +48,12 @@ class Container(Protocol):
     """Of a shard's file."""
     is_mapped: ClassVar[bool]
     """Whether files of this machine are read as memory."""
+    is_npy: ClassVar[bool]
+    """Whether arrays are stored as `.npy` files; else as their values alone."""
 
+    @abstractmethod
     def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one shard."""
-        ...
 
     def read(
         self,
@@ -77,27 +80,36 @@ class Container(Protocol):
         Raises:
             DatasetError: a member lies outside the stretch, is missing or does not hold what it must.
         """
-        ...
+        return decode_members(
+            cut_members(stored, row=row, place=place),
+            key=row["key"],
+            codec=codec,
+            patch_size=patch_size,
+            place=place,
+            kind=kind,
+            is_npy=self.is_npy,
+            room=room,
+        )
 
+    @abstractmethod
     def head(self, storage: Storage, name: str, *, codec: AnyCodec) -> bytes:
         """Return what stands before the first sample of a shard.
 
         Raises:
             DatasetError: it is not what this container begins with.
         """
-        ...
 
+    @abstractmethod
     def check_sample(self, stored: Stored, *, row: Row, codec: AnyCodec) -> Iterator[str]:
         """Yield how a sample differs from what the index lists, to a reader that has no index."""
-        ...
 
+    @abstractmethod
     def check_end(self, end: bytes, *, rows: Sequence[Row]) -> Iterator[str]:
         """Yield what is wrong with what follows the last sample."""
-        ...
 
+    @abstractmethod
     def most_end_bytes(self, num_rows: int) -> int:
         """Return how long the end of a shard of so many samples may be."""
-        ...
 
 
 class ShardWriter:

@@ -13,11 +13,11 @@ from typing import ClassVar
 
 from gazepack.errors import DatasetError
 from gazepack.formats.codecs import AnyCodec
-from gazepack.formats.codecs.base import Room, Stored
+from gazepack.formats.codecs.base import Stored
 from gazepack.formats.index import Member
-from gazepack.formats.members import SampleT, decode_members, encode_members
+from gazepack.formats.members import encode_members
 from gazepack.formats.record import Sample
-from gazepack.formats.shard import Encoder, Row, cut_members
+from gazepack.formats.shard import Container, Encoder, Row
 from gazepack.formats.storage import Storage
 
 BLOCK = tarfile.BLOCKSIZE
@@ -44,39 +44,17 @@ class TarEncoder:
         return END
 
 
-class WebDatasetContainer:
+class WebDatasetContainer(Container):
     """The container `webdataset`."""
 
     name: ClassVar[str] = "webdataset"
     extension: ClassVar[str] = "tar"
     is_mapped: ClassVar[bool] = False
+    is_npy: ClassVar[bool] = True
 
     def encoder(self, codec: AnyCodec) -> Encoder:
         """Return what writes one tar."""
         return TarEncoder(codec)
-
-    def read(
-        self,
-        stored: Stored,
-        *,
-        row: Row,
-        codec: AnyCodec,
-        patch_size: int,
-        place: str,
-        kind: type[SampleT],
-        room: Room | None = None,
-    ) -> SampleT:
-        """Return the sample of an index row from its stretch of the tar."""
-        contents = cut_members(stored, row=row, place=place)
-        return decode_members(
-            contents,
-            key=row["key"],
-            codec=codec,
-            patch_size=patch_size,
-            place=place,
-            kind=kind,
-            room=room,
-        )
 
     def head(self, storage: Storage, name: str, *, codec: AnyCodec) -> bytes:  # noqa: ARG002
         """Return nothing: a tar has no head."""
