@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from gazepack.formats import DatasetDirectory, DatasetInfo, Sample
-    from gazepack.jobs import Run, VideoDone
+    from gazepack.jobs import VideoDone
 
 PLACES: Mapping[str, str] = {
     "preset": "preset",
@@ -137,40 +137,21 @@ def pack(
         StorageError: `out` cannot be written; the same call goes on.
     """
     from gazepack.jobs import PackSettings, build_selector, open_run
-    from gazepack.jobs.choices import choose_device
+    from gazepack.jobs.crew import Crew
 
+    most = None if workers is None else (1, workers)
+    crew = Crew(executor=executor, device=device, workers=most, ray_address=ray_address)
     many = [sources] if isinstance(sources, str | PathLike) else sources
     settings = PackSettings.parse(placed(options, {}))
-    device = choose_device(device)
-    selector = build_selector(settings.selector, device=device)
     run = open_run(
-        [fspath(source) for source in many], fspath(out), settings=settings, selector=selector
+        [fspath(source) for source in many],
+        fspath(out),
+        settings=settings,
+        selector=build_selector(settings.selector, device=crew.own_device),
+        how=crew.own_decoders,
     )
-    _run(run, executor, workers, ray_address, device, on_video or _nothing)
+    crew.pack(run, report=on_video or _nothing)
     return open_dataset(out)
-
-
-def _run(
-    run: "Run",
-    executor: Literal["serial", "ray"] | None,
-    workers: int | None,
-    address: str | None,
-    device: str,
-    report: "Callable[[VideoDone], None]",
-) -> None:
-    """Pack what is pending."""
-    from gazepack.jobs import Resources, run_serial
-    from gazepack.jobs.choices import choose_executor
-
-    if choose_executor(executor, num_units=len(run.pending), address=address) == "serial":
-        run_serial(run, resources=Resources(device=device), report=report)
-        return
-    from gazepack.jobs.executors.cluster import ClusterSettings
-    from gazepack.jobs.executors.ray import run_ray
-
-    gpus = float(device.startswith("cuda"))
-    cluster = ClusterSettings(address=address, max_workers=workers, gpus_per_worker=gpus)
-    run_ray(run, resources=Resources(device=device), report=report, settings=cluster)
 
 
 def _nothing(_: "VideoDone") -> None:

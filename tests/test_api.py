@@ -84,22 +84,6 @@ def test_the_options_are_those_of_the_program() -> None:
     assert {param.name for param in pack.params} >= set(PLACES)
 
 
-def test_ray_is_used_only_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Ray, one process packs unless Ray was asked for; then it is named as what is missing."""
-    from gazepack.jobs import choices
-
-    choose = choices.choose_executor
-    assert choose(None, num_units=2, address=None) == "ray"
-    assert choose(None, num_units=1, address=None) == "serial"
-    assert choose(None, num_units=1, address="auto") == "ray"
-    assert choose("serial", num_units=2, address=None) == "serial"
-    monkeypatch.setattr(choices, "find_spec", {}.get)
-    assert choose(None, num_units=2, address=None) == "serial"
-    for asked, address in (("ray", None), (None, "auto")):
-        with pytest.raises(gazepack.GazepackError, match="Ray is not installed; pip install"):
-            choose(asked, num_units=1, address=address)
-
-
 def test_directories_opened_twice_are_one(packed: tuple[gazepack.Dataset, list[VideoDone]]) -> None:
     """The index of `open` is that of the directory."""
     directory = DatasetDirectory.open(packed[0].uri)

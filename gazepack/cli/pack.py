@@ -9,7 +9,7 @@ import click
 
 from gazepack.api import PLACES, placed
 from gazepack.cli.options import Size, as_json, epilog
-from gazepack.cli.running import Command, Where, running_options
+from gazepack.cli.running import Command, crew_of, pack_pending, running_options
 from gazepack.errors import UsageError
 
 SETTINGS = tuple(PLACES)
@@ -161,12 +161,12 @@ def pack(
     """
     from gazepack.jobs import PackSettings, build_selector, open_run
 
-    where = Where.of(options)
+    crew = crew_of(options)
     settings = PackSettings.parse(merged(config, options))
-    selector = build_selector(settings.selector, device=where.own_device)
-    how = where.decoders()
+    selector = build_selector(settings.selector, device=crew.own_device)
+    how = crew.own_decoders
     run = open_run(sources, out, settings=settings, selector=selector, how=how)
-    return where.run(run, as_json=as_json)
+    return pack_pending(run, crew, as_json=as_json)
 
 
 def merged(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from gazepack.cli.options import as_json, epilog
-from gazepack.cli.running import Where, running_options
+from gazepack.cli.running import crew_of, pack_pending, running_options
 
 
 @click.command(
@@ -45,8 +45,8 @@ def retry(
     """
     from gazepack.jobs.ledger import open_retry
 
-    where = Where.of(options)
-    run = open_retry(uri, model=model, device=where.own_device, only=stage, sources=sources)
+    crew = crew_of(options)
+    run = open_retry(uri, model=model, device=crew.own_device, only=stage, sources=sources)
     if not run.plan.listing.num_rows:
         click.echo("nothing to retry", err=True)
-    return where.run(run, as_json=as_json)
+    return pack_pending(run, crew, as_json=as_json)

@@ -1,21 +1,20 @@
 """Running what is pending: the options of `pack` and `retry` that decide who packs, and the end of both."""
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gazepack.cli.options import SOME_FAILED, Size, print_json
 from gazepack.errors import StorageError
+from gazepack.jobs.crew import Crew
 
 if TYPE_CHECKING:
-    from gazepack.jobs import DecoderSettings, Meter, Report, Resources, Run
-    from gazepack.jobs.choices import Executor
+    from gazepack.jobs import Run
 
 NO_RAY = "Ray is not installed; pip install 'gazepack[ray]' packs them side by side"
 
@@ -41,20 +40,23 @@ class Workers(click.ParamType[tuple[int, int]]):
         return pair
 
 
+_DEFAULT = Crew()
 _OPTIONS = (
     click.option(
         "--batch-size",
         type=click.IntRange(min=1),
-        default=32,
+        default=_DEFAULT.batch_size,
         show_default=True,
         metavar="TILES",
         help="Tiles of clips chosen for at once; decides speed and memory only.",
     ),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option(
+        "--device", default=_DEFAULT.device, show_default=True, help="auto, cpu, cuda or cuda:N."
+    ),
     click.option(
         "--video-timeout",
         type=click.FloatRange(min=0, min_open=True),
-        default=600.0,
+        default=_DEFAULT.video_timeout,
         show_default=True,
         metavar="SECONDS",
         help="Give up on a video that takes longer than this to decode.",
@@ -62,14 +64,14 @@ _OPTIONS = (
     click.option(
         "--video-memory",
         type=Size(),
-        default="4GiB",
+        default=f"{_DEFAULT.video_memory >> 30}GiB",
         show_default=True,
         help="Give up on a video that needs more than this to decode.",
     ),
     click.option(
         "--attempts",
         type=click.IntRange(min=1),
-        default=2,
+        default=_DEFAULT.attempts,
         show_default=True,
         help="Tries of a video that fails, hangs or crashes its decoder, before it goes on record.",
     ),
@@ -88,7 +90,7 @@ _OPTIONS = (
     click.option(
         "--cpus-per-worker",
         type=click.IntRange(min=1),
-        default=1,
+        default=_DEFAULT.cpus_per_worker,
         show_default=True,
         help="Cores of each worker, each of which decodes a video.",
     ),
@@ -100,7 +102,7 @@ _OPTIONS = (
     click.option(
         "--units-per-worker",
         type=click.IntRange(min=1),
-        default=50,
+        default=_DEFAULT.units_per_worker,
         show_default=True,
         help="Replace a worker after so many shards.",
     ),
@@ -118,115 +120,45 @@ _OPTIONS = (
 
 
 def running_options(command: Command) -> Command:
-    """Add the options that `Where.of` reads."""
+    """Add the options that `crew_of` reads."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
-    """Who packs the units, and how hard each video is tried; the fields are the options."""
+def crew_of(options: dict[str, Any]) -> Crew:
+    """Take the options of `running_options` out of a command's."""
+    return Crew(**{field.name: options.pop(field.name) for field in fields(Crew)})
 
-    batch_size: int
-    device: str
-    video_timeout: float
-    video_memory: int
-    attempts: int
-    executor: "Executor | None"
-    workers: tuple[int, int] | None
-    cpus_per_worker: int
-    gpus_per_worker: float | None
-    units_per_worker: int
-    worker_memory: int | None
-    ray_address: str | None
 
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> "Where":
-        """Take the options of `running_options` out of a command's."""
-        return cls(**{name: options.pop(name) for name in cls.__dataclass_fields__})
+def pack_pending(run: "Run", crew: Crew, *, as_json: bool) -> int:
+    """Pack what is pending, print what the dataset then holds, and return the exit code."""
+    from gazepack.cli.info import print_summary
+    from gazepack.cli.progress import Progress
+    from gazepack.formats import summarise
+    from gazepack.jobs import RunLog, Tally, write_log
 
-    @property
-    def own_device(self) -> str:
-        """The device of this process; with `--gpus-per-worker` the GPUs are the workers'."""
-        from gazepack.jobs.choices import choose_device
-
-        return "cpu" if self.gpus_per_worker else choose_device(self.device)
-
-    def run(self, run: "Run", *, as_json: bool) -> int:
-        """Pack what is pending, print what the dataset then holds, and return the exit code."""
-        from gazepack.cli.info import print_summary
-        from gazepack.cli.progress import Progress
-        from gazepack.formats import summarise
-        from gazepack.jobs import RunLog, Tally, write_log
-
-        tally, began = Tally(), time.monotonic()
-        with _terminated_as_interrupted(), Progress(run) as progress:
-            self._pack(run, progress.report, tally)
-        with suppress(StorageError):  # that it is packed is what counts
-            write_log(run.directory, RunLog.of(tally, wall_seconds=time.monotonic() - began))
-        if line := tally.line():
-            click.echo(line, err=True)
-        summary, out = summarise(run.directory), run.directory.uri
-        if as_json:
-            print_json(summary)
-        else:
-            print_summary(out, summary)
-        if summary["failed"]:
-            click.echo(f"{summary['failed']} videos failed: gazepack failures {out}", err=True)
-            return SOME_FAILED
-        return 0
-
-    def _pack(self, run: "Run", report: "Report", meter: "Meter") -> None:
-        """Choose the executor; starting Ray takes longer than packing a shard of short videos."""
-        from gazepack.jobs import run_serial
-        from gazepack.jobs.choices import choose_executor
-
-        executor = choose_executor(
-            self.executor, num_units=len(run.pending), address=self.ray_address
-        )
-        if executor == "serial":
-            if self.executor is None and len(run.pending) > 1:
-                click.echo(f"{len(run.pending)} shards in one process: {NO_RAY}", err=True)
-            resources = self._resources(self.own_device, min(4, os.cpu_count() or 1))
-            run_serial(run, resources=resources, report=report, meter=meter)
-            return
-        from gazepack.jobs.executors.cluster import ClusterSettings
-        from gazepack.jobs.executors.ray import run_ray
-
-        gpus = self.gpus_per_worker
-        if gpus is None:
-            gpus = float(self.own_device.startswith("cuda"))
-        least, most = self.workers or (None, None)
-        cluster = ClusterSettings(
-            address=self.ray_address,
-            min_workers=least,
-            max_workers=most,
-            cpus_per_worker=self.cpus_per_worker,
-            gpus_per_worker=gpus,
-            units_per_worker=self.units_per_worker,
-            worker_memory_bytes=self.worker_memory,
-        )
-        resources = self._resources("cuda" if gpus else "cpu", self.cpus_per_worker)
-        run_ray(run, resources=resources, report=report, meter=meter, settings=cluster)
-
-    def _resources(self, device: str, num_decoders: int) -> "Resources":
-        """Return what decides the speed of one worker."""
-        from gazepack.jobs import Resources
-
-        decoders = self.decoders(num_decoders)
-        return Resources(device=device, batch_size=self.batch_size, decoders=decoders)
-
-    def decoders(self, num: int = min(4, os.cpu_count() or 1)) -> "DecoderSettings":
-        """Return how many videos are decoded side by side, and how hard each is tried."""
-        from gazepack.jobs import DecoderSettings
-
-        return DecoderSettings(
-            num=num,
-            timeout_seconds=self.video_timeout,
-            memory_bytes=self.video_memory,
-            attempts=self.attempts,
-        )
+    # 1. pack; starting Ray takes longer than packing a shard of short videos
+    if crew.executor is None and len(run.pending) > 1 and crew.executor_of(run) == "serial":
+        click.echo(f"{len(run.pending)} shards in one process: {NO_RAY}", err=True)
+    tally, began = Tally(), time.monotonic()
+    with _terminated_as_interrupted(), Progress(run) as progress:
+        crew.pack(run, report=progress.report, meter=tally)
+    # 2. where the time went; that it is packed is what counts
+    with suppress(StorageError):
+        write_log(run.directory, RunLog.of(tally, wall_seconds=time.monotonic() - began))
+    if line := tally.line():
+        click.echo(line, err=True)
+    # 3. what is there
+    summary, out = summarise(run.directory), run.directory.uri
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(out, summary)
+    if summary["failed"]:
+        click.echo(f"{summary['failed']} videos failed: gazepack failures {out}", err=True)
+        return SOME_FAILED
+    return 0
 
 
 @contextmanager
