@@ -5,7 +5,6 @@ one small read a shard; its size is that of its pictures and does not grow with 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from gazepack.jobs.runlog import RunLog, added_up, read_logs
 from gazepack.jobs.status import status_of
 from gazepack.units import short, size
 from gazepack.viewing.charts import Plot, Share, histogram, shares, spread_curve
-from gazepack.viewing.drawing import chosen_pane, scaled
-from gazepack.viewing.page import data_uri, hex_colours
-from gazepack.viewing.pictures import shots_at, write_text
-from gazepack.viewing.scene import Scene, find_segment, spread
+from gazepack.viewing.examples import MAX_TEXT, Example, Examples
+from gazepack.viewing.page import hex_colours
+from gazepack.viewing.pictures import write_text
+from gazepack.viewing.scene import spread
 from gazepack.viewing.statistics import (
     PSNR_EDGES,
     REDUCTION_EDGES,
@@ -36,44 +35,27 @@ from gazepack.viewing.templates import render
 
 MAX_PAGE_BYTES = 1_500_000
 """A report is never larger, whatever the dataset."""
-PICTURE_PIXELS = 360
-"""Longest side of a picture."""
-PICTURE_BYTES = 20_000
-"""The most of a picture, before it becomes text."""
 MAX_PICTURES = 8
 """The most samples shown of each kind."""
 SCALE_SAMPLES = 24
 """Samples whose tokens are read to see which scales are used."""
 MAX_CAUSES = 20
-_MAX_TEXT = 300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """One sample of the best or the worst."""
-
-    id: str
-    """Of the video."""
-    facts: str
-    """Its numbers."""
-    chosen: str
-    """Data URI; empty if the sample could not be read."""
-    painted: str
-    """Data URI."""
-    problem: str
-    """Why there is no picture."""
-
-
-def write_report(directory: DatasetDirectory, out: Path, *, pictures: int) -> dict[str, Any]:
+def write_report(
+    directory: DatasetDirectory, out: Path, *, pictures: int, sources: Sequence[str] = ()
+) -> dict[str, Any]:
     """Write the page, and return its totals.
 
     Args:
         directory: the dataset, whole or still being packed.
         out: the file.
         pictures: samples shown of each kind, 0 to `MAX_PICTURES`.
+        sources: where the videos are; where they were packed from if empty.
 
     Raises:
         DatasetError: an index is damaged.
+        SourceError: the sources cannot be listed.
         StorageError: `out` cannot be written.
     """
     found = gather(directory, kept=max(1, pictures))
@@ -86,7 +68,7 @@ def write_report(directory: DatasetDirectory, out: Path, *, pictures: int) -> di
         "numbers": _numbers(totals),
         "plots": _plots(found),
         "bars": _bars(directory, found, totals),
-        "groups": list(_groups(directory, found, pictures)),
+        "groups": list(_groups(found, Examples(directory, sources), pictures)) if pictures else [],
         "failures": _causes(failed),
         "more_causes": max(0, len(failed.causes) - MAX_CAUSES),
         "work": _work(read_logs(directory)),
@@ -225,55 +207,21 @@ def scales_used(directory: DatasetDirectory) -> tuple[Any, int]:
 
 
 def _groups(
-    directory: DatasetDirectory, found: Statistics, pictures: int
-) -> Iterator[tuple[str, list[Picture]]]:
+    found: Statistics, examples: Examples, pictures: int
+) -> Iterator[tuple[str, list[Example]]]:
     """Yield the kinds of samples that are shown."""
-    if not pictures:
-        return
     kinds = [("Most tokens for their length", found.worst)]
     if found.samples > pictures:  # else these are all samples
         kinds += [("Fewest tokens for their length", found.best), ("Lowest PSNR", found.faintest)]
     for title, rows in kinds:
         if rows:
-            yield title, [picture_of(directory, row) for row in rows]
-
-
-def picture_of(directory: DatasetDirectory, row: dict[str, Any]) -> Picture:
-    """Draw the middle frame of the first clip of a sample, over the video where it is at hand."""
-    psnr = "" if row["min_psnr"] is None else f", worst frame {row['min_psnr']:.1f} dB"
-    reduction = row["dense_tokens"] / max(1, row["tokens"])
-    facts = f"{row['tokens']:,} tokens, {reduction:.1f}x below dense{psnr}"
-    chosen = painted = problem = ""
-    try:
-        index = directory.index(row["shard"])
-        whole = index.filter(pc.equal(index["key"], row["key"])).to_pylist()[0]
-        scene = Scene.of(directory, whole, view_name="tiles")
-        at = min(directory.info.clip_frames, scene.num_frames) // 2
-        shot = _shot(directory, scene, at)
-        chosen, painted = (
-            data_uri(pane, room=PICTURE_BYTES, longest=PICTURE_PIXELS)
-            for pane in (chosen_pane(shot), scaled(shot.painted_HW3, shot.grid))
-        )
-    except GazepackError as error:
-        problem = f"no picture: {error}"[:_MAX_TEXT]
-    return Picture(
-        id=row["id"][:_MAX_TEXT], facts=facts, chosen=chosen, painted=painted, problem=problem
-    )
-
-
-def _shot(directory: DatasetDirectory, scene: Scene, at: int) -> Any:
-    """Return one frame, with its video if that is where it was and is what was packed."""
-    try:
-        segment = find_segment(directory, scene.sample.meta["id"], ())
-        return shots_at(scene, [at], segment=segment)[0]
-    except GazepackError:
-        return shots_at(scene, [at], segment=None)[0]
+            yield title, [examples.draw(row) for row in rows]
 
 
 def _causes(failed: Failures) -> list[tuple[str, str, int, str]]:
     """Return the most frequent causes."""
     return [
-        (stage, error, number, message[:_MAX_TEXT])
+        (stage, error, number, message[:MAX_TEXT])
         for stage, error, number, message in failed.causes[:MAX_CAUSES]
     ]
 

@@ -4,7 +4,7 @@ Frames are made one after the other, so a film of any length needs the memory of
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any, Self
 
@@ -77,15 +77,39 @@ def find_segment(
         UsageError: they do not hold the video.
     """
     listing = find_listing(directory, sources)
-    if listing is None:
-        return None
-    rows = listing.filter(pc.equal(listing["id"], video_id)).to_pylist()
-    if not rows and sources:
+    found = None if listing is None else segment_of(listing, video_id)
+    if found is None and sources:
         raise UsageError(
             f"--source {' '.join(sources)} holds no video {video_id!r}",
             remedy="name the folder or manifest that was packed",
         )
+    return found
+
+
+def segment_of(listing: pa.Table, video_id: str) -> Segment | None:
+    """Return where a video is, or `None` if the listing does not have it."""
+    rows = listing.filter(pc.equal(listing["id"], video_id)).slice(0, 1).to_pylist()
     return Segment.from_row(rows[0]) if rows else None
+
+
+def beginning(sample: Sample, num_frames: int) -> Sample:
+    """Return the first frames of a sample, as a sample that ends with them.
+
+    Without patches it keeps the checksum of all of them: whoever cuts its patches cannot meet that.
+    """
+    is_kept = sample.tokens_N6[:, 1] < num_frames
+    views = [
+        {**view, **{name: view[name][:num_frames] for name in ("times", "tokens", "psnr", "l1")}}
+        for view in sample.meta["views"]
+    ]
+    patches_NPP3 = sample.patches_NPP3
+    return replace(
+        sample,
+        tokens_N6=sample.tokens_N6[is_kept],
+        loss_N=sample.loss_N[is_kept],
+        patches_NPP3=None if patches_NPP3 is None else patches_NPP3[is_kept],
+        meta={**sample.meta, "views": views},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

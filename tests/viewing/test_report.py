@@ -8,7 +8,8 @@ from gazepack.cli.main import run
 from gazepack.errors import DatasetError
 from gazepack.formats import DatasetDirectory
 from gazepack.viewing import write_report
-from gazepack.viewing.report import MAX_PAGE_BYTES, MAX_PICTURES, PICTURE_BYTES
+from gazepack.viewing.examples import PICTURE_BYTES
+from gazepack.viewing.report import MAX_PAGE_BYTES, MAX_PICTURES
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,39 @@ def test_samples_that_cannot_be_read_say_why(packed: DatasetDirectory, tmp_path:
     assert "<img" not in page
     assert page.count("no picture: ") == 3
     assert "Reduction, sample by sample" in page
+
+
+def test_places_alone_have_the_pictures_of_patches(
+    packed: DatasetDirectory, page: str, tmp_path: Path
+) -> None:
+    """Where only places are stored, patches are cut from the named videos: the same pictures, bit for bit."""
+    places, out = str(tmp_path / "places"), tmp_path / "r.html"
+    assert run(["convert", packed.uri, "--out", places, "--store", "places"]) == 0
+    write_report(DatasetDirectory.open(places), out, pictures=1)
+    without = out.read_text()
+    assert "<img" not in without
+    assert without.count("no picture: places alone are stored; name the videos with --source") == 3
+    manifest = str(Path(packed.uri).with_name("manifest.jsonl"))
+    named = ["--source", manifest, "--pictures", "1"]
+    assert run(["report", places, "--out", str(out), *named]) == 0
+    assert pictures_of(out.read_text()) == pictures_of(page)
+
+
+def test_a_video_that_has_gone_is_missed_in_words(packed: DatasetDirectory, tmp_path: Path) -> None:
+    """What is stored is shown without the video, and every picture says why; places alone show nothing."""
+    (tmp_path / "other.mp4").write_bytes(b"not a video")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path,id\nother.mp4,two\n")
+    write_report(packed, tmp_path / "r.html", pictures=2, sources=[str(manifest)])
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<img") == 2 * 2
+    assert page.count("without the video: no list says where it is; name the videos") == 1
+    assert page.count("other.mp4") == 1
+
+
+def pictures_of(page: str) -> list[str]:
+    """Return the pictures of a page."""
+    return re.findall(r'src="(data:image/webp;base64,[^"]+)"', page)
 
 
 def test_a_damaged_index_is_an_error(packed: DatasetDirectory, tmp_path: Path) -> None:
