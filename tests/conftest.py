@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -32,6 +33,17 @@ def shared() -> Path:
     if not (folder / "clips" / "manifest.csv").is_file():
         pytest.skip(f"no clips and fixtures at {folder}; set GAZEPACK_SHARED to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> tuple[str, str]:
+    """Where Debian's chromium and its chromedriver are."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is not None and driver is not None:
+        return program, driver
+    if os.environ.get("GAZEPACK_REQUIRE_BROWSER"):
+        pytest.fail("GAZEPACK_REQUIRE_BROWSER is set, and there is no chromium with chromedriver")
+    pytest.skip("no chromium with chromedriver: apt-get install chromium chromium-driver")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Draws the README's picture again, byte for byte with the same libraries: `python docs/images/draw.py`.
 
-Nothing in it was filmed: the video is a generated scene, packed and shown by the `gazepack` program.
+Nothing in it was filmed: the video is a generated scene, packed and shown by the `gazepack` program. `greedy`
+chooses, as it does so in whole numbers: the network's choice may differ between machines, and changes with it.
 """
 
 import sys
@@ -21,23 +22,33 @@ SHOWN_BITS = 6
 PICTURE = Path(__file__).with_name("gaze.png")
 
 
-def main(picture: Path = PICTURE) -> int:
-    """Draw it into a file, and return the exit code of the first command that failed, or 0."""
+def packed_scene(folder: Path) -> Path:
+    """Draw the video into a folder, pack it, and return the dataset."""
+    video, packed = folder / "objects.mp4", folder / "packed"
+    frames = objects(WIDTH, HEIGHT, NUM_FRAMES, SEED)
+    write_video(video, frames, fps=FPS, options={"crf": "12"})
+    options = ("--selector", "greedy", "--fps", 5, "--min-psnr", 34)
+    gazepack("pack", video, "--out", packed, *options)
+    return packed
+
+
+def gazepack(*arguments: object) -> None:
+    """Run a command, or end with its exit code."""
+    if code := run([str(argument) for argument in arguments]):
+        sys.exit(code)
+
+
+def draw(packed: Path, picture: Path) -> None:
+    """Draw a dataset's first sample into a file."""
     with tempfile.TemporaryDirectory() as folder:
-        video, packed = Path(folder, "objects.mp4"), Path(folder, "packed")
         sheet = Path(folder, "gaze.png")
-        frames = objects(WIDTH, HEIGHT, NUM_FRAMES, SEED)
-        write_video(video, frames, fps=FPS, options={"crf": "12"})
-        packing = ["pack", str(video), "--out", str(packed), "--fps", "5", "--min-psnr", "34"]
-        viewing = ["view", str(packed), "--out", str(sheet), "--frames", "3"]
-        code = run(packing) or run(viewing)
-        if code == 0:
-            with Image.open(sheet) as whole:
-                size = (SHOWN_WIDTH, round(SHOWN_WIDTH * whole.height / whole.width))
-                small = whole.resize(size, Image.Resampling.LANCZOS)
-            ImageOps.posterize(small, SHOWN_BITS).save(picture, optimize=True)
-        return code
+        gazepack("view", packed, "--out", sheet, "--frames", 3)
+        with Image.open(sheet) as whole:
+            size = (SHOWN_WIDTH, round(SHOWN_WIDTH * whole.height / whole.width))
+            small = whole.resize(size, Image.Resampling.LANCZOS)
+    ImageOps.posterize(small, SHOWN_BITS).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with tempfile.TemporaryDirectory() as folder:
+        draw(packed_scene(Path(folder)), PICTURE)

@@ -1,8 +1,6 @@
 """A packed dataset whose names are hostile, and a real browser."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,20 +52,14 @@ def scene(packed: DatasetDirectory) -> Scene:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(chromium: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Debian's chromium, driven by its chromedriver."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        if os.environ.get("GAZEPACK_REQUIRE_BROWSER"):
-            pytest.fail(
-                "GAZEPACK_REQUIRE_BROWSER is set, and there is no chromium with chromedriver"
-            )
-        pytest.skip("no chromium with chromedriver: apt-get install chromium chromium-driver")
+    program, driver = chromium
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = program
     for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
