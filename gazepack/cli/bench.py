@@ -68,7 +68,8 @@ def pack(
     from gazepack.jobs import DecoderSettings, PackSettings, Resources, build_selector
     from gazepack.jobs.bench import bench_pack
     from gazepack.jobs.choices import choose_device
-    from gazepack.jobs.sources import Segment, list_sources
+    from gazepack.jobs.segment import Segment
+    from gazepack.jobs.sources import list_sources
 
     settings = PackSettings.parse(merged(config, options))
     device = choose_device(device)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from gazepack.jobs.plan import Plan, Unit, make_plan
     from gazepack.jobs.replay import compare_with_source, refitted, repainted, verify_totals
     from gazepack.jobs.runlog import RunLog, write_log
+    from gazepack.jobs.segment import Segment
     from gazepack.jobs.settings import PackSettings
     from gazepack.jobs.source_patches import SourcePatches
-    from gazepack.jobs.sources import Segment, list_sources
+    from gazepack.jobs.sources import list_sources
     from gazepack.jobs.unit import Report, Resources, VideoDone, pack_unit
 
 _HOMES = {
@@ -32,7 +33,7 @@ _HOMES = {
     "Resources": "unit",
     "Run": "ledger",
     "RunLog": "runlog",
-    "Segment": "sources",
+    "Segment": "segment",
     "SourcePatches": "source_patches",
     "Tally": "metrics",
     "Unit": "plan",

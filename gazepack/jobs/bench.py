@@ -28,8 +28,8 @@ from gazepack.jobs.clips import Clip, SegmentEnd
 from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.metrics import Tally
 from gazepack.jobs.plan import Unit
+from gazepack.jobs.segment import Segment
 from gazepack.jobs.settings import PackSettings
-from gazepack.jobs.sources import Segment
 from gazepack.jobs.unit import Resources, VideoDone, as_read, clip_batch, pack_unit
 from gazepack.patches import cut, pyramid, split_tiles
 from gazepack.selectors import ClipBatch, Gazing, Selection, Selector, choose

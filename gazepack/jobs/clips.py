@@ -15,7 +15,7 @@ from gazepack.errors import VideoError
 from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.frames import FrameSettings
-from gazepack.jobs.sources import Segment
+from gazepack.jobs.segment import Segment
 from gazepack.video import Cut, Source, VideoInfo, cut, decode, fit, probe
 from gazepack.video.picture import Pixels
 from gazepack.video.source import faults

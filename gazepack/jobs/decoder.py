@@ -19,7 +19,7 @@ from gazepack.errors import VideoError
 from gazepack.formats.remote import without_secrets
 from gazepack.jobs.clips import Item, Measured, SegmentEnd, clips_of_segment, measure_segment
 from gazepack.jobs.frames import FrameSettings
-from gazepack.jobs.sources import Segment
+from gazepack.jobs.segment import Segment
 from gazepack.jobs.wire import receive_json, send_item, send_json
 
 _PR_SET_PDEATHSIG = 1

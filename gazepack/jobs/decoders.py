@@ -23,7 +23,7 @@ from gazepack.jobs.clips import Clip, Item, Measured, SegmentEnd
 from gazepack.jobs.decoder import too_slow
 from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.nursery import Born, Nursery, NurseryError
-from gazepack.jobs.sources import Segment
+from gazepack.jobs.segment import Segment
 from gazepack.jobs.wire import receive_item, send_json
 from gazepack.video import Cut
 

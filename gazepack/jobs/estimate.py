@@ -18,8 +18,9 @@ from gazepack.formats import DatasetDirectory
 from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.plan import Unit
+from gazepack.jobs.segment import Segment
 from gazepack.jobs.settings import PackSettings
-from gazepack.jobs.sources import Segment, list_sources
+from gazepack.jobs.sources import list_sources
 from gazepack.jobs.unit import Resources, VideoDone, pack_unit
 from gazepack.selectors import Selector
 

@@ -32,8 +32,9 @@ from gazepack.jobs.models import build_selector
 from gazepack.jobs.nursery import Nursery
 from gazepack.jobs.parts import divided, listed_rows, moved
 from gazepack.jobs.plan import Plan, make_plan
+from gazepack.jobs.segment import SCHEMA
 from gazepack.jobs.settings import CodecSettings, PackSettings
-from gazepack.jobs.sources import SCHEMA, list_sources
+from gazepack.jobs.sources import list_sources
 from gazepack.selectors import Selector, SelectorSettings
 
 LISTING = "sources.parquet"

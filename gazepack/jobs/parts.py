@@ -17,7 +17,7 @@ from gazepack.geometry import CLIP_FRAMES
 from gazepack.jobs.decoders import Decoders, DecoderSettings
 from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.nursery import Nursery
-from gazepack.jobs.sources import NUM_LISTED, SCHEMA, Segment
+from gazepack.jobs.segment import NUM_LISTED, SCHEMA, Segment
 from gazepack.video import Cut
 
 LEAST_BYTES_PER_SECOND = 25_000

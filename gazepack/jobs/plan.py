@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazepack.jobs.frames import ShardSettings
-from gazepack.jobs.sources import Segment
+from gazepack.jobs.segment import Segment
 
 PIXELS_PER_BYTE = 80.0
 """Of a video that nobody looked into: H.264 at a tenth of a bit for a pixel."""

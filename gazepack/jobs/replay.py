@@ -18,8 +18,8 @@ from gazepack.formats.info import INFO_NAME
 from gazepack.geometry import Grid
 from gazepack.jobs.decoder import shown
 from gazepack.jobs.ledger import LISTING, frozen_listing
+from gazepack.jobs.segment import Segment
 from gazepack.jobs.settings import PackSettings
-from gazepack.jobs.sources import Segment
 from gazepack.patches import Pixels, psnr, repaint
 from gazepack.video import Part, Sampling, decode, fit
 

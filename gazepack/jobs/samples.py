@@ -18,7 +18,7 @@ from gazepack.errors import VideoError
 from gazepack.formats import FORMAT_VERSION, Sample
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.clips import Clip, SegmentEnd, SegmentStart
-from gazepack.jobs.sources import Segment
+from gazepack.jobs.segment import Segment
 from gazepack.selectors import Selection
 from gazepack.video import VideoInfo
 

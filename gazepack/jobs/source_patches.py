@@ -18,7 +18,8 @@ from gazepack.errors import DatasetError, UsageError, VideoError
 from gazepack.formats import DatasetInfo, LooseSample
 from gazepack.geometry import Grid
 from gazepack.jobs.replay import source_frames, view_grid
-from gazepack.jobs.sources import Segment, list_sources
+from gazepack.jobs.segment import Segment
+from gazepack.jobs.sources import list_sources
 from gazepack.patches import Pixels, cut, pyramid
 from gazepack.video import fit
 

@@ -38,7 +38,7 @@ from gazepack.formats.members import from_npy, from_values
 from gazepack.formats.meta import check_meta, parse_json
 from gazepack.formats.webdataset import WebDatasetContainer, tar_members
 from gazepack.jobs import list_sources, verify_totals
-from gazepack.jobs.sources import SCHEMA
+from gazepack.jobs.segment import SCHEMA
 from gazepack.loader import GazeDataset
 from gazepack.loader.state import LoaderState
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gazepack.jobs.frames import ShardSettings
 from gazepack.jobs.plan import make_plan
-from gazepack.jobs.sources import SCHEMA
+from gazepack.jobs.segment import SCHEMA
 
 
 def listing(sizes: list[int]) -> pa.Table:

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gazepack.errors import SourceError
-from gazepack.jobs.sources import Segment, key_of, list_sources
+from gazepack.jobs.segment import Segment, key_of
+from gazepack.jobs.sources import list_sources
 
 
 def touch(path: Path, content: bytes = b"x") -> Path:
