@@ -1,14 +1,11 @@
 """`gazepack convert`: the same samples in another container, codec or shard size."""
 
+from typing import Any
+
 import click
 
 from gazepack.cli.options import as_json, epilog
-from gazepack.cli.transferring import (
-    open_datasets,
-    run_transfers,
-    settings_of,
-    transfer_options,
-)
+from gazepack.cli.transferring import opened, run_transfers, settings_of, transfer_options
 
 
 @click.command(
@@ -24,16 +21,7 @@ from gazepack.cli.transferring import (
 )
 @transfer_options
 @as_json
-def convert(
-    uri: str,
-    out: str,
-    container: str | None,
-    codec: str | None,
-    store: str | None,
-    sources: tuple[str, ...],
-    samples_per_shard: int | None,
-    as_json: bool,
-) -> None:
+def convert(uri: str, out: str, as_json: bool, **options: Any) -> None:
     """Copy the dataset at URI into another container, codec or shard size, pixel for pixel.
 
     Patches whose codec stays are carried over as they are. Every shard is compared with what was read. The
@@ -43,8 +31,5 @@ def convert(
     """
     from gazepack.formats.transfer import Transfer
 
-    settings = settings_of(
-        container=container, codec=codec, store=store, samples_per_shard=samples_per_shard
-    )
-    transfer = Transfer(open_datasets([uri], sources), out, settings=settings)
+    transfer = Transfer(opened([uri], options), out, settings=settings_of(options))
     run_transfers([transfer], as_json=as_json)

@@ -1,14 +1,11 @@
 """`gazepack merge`: several datasets in one."""
 
+from typing import Any
+
 import click
 
 from gazepack.cli.options import as_json, epilog
-from gazepack.cli.transferring import (
-    open_datasets,
-    run_transfers,
-    settings_of,
-    transfer_options,
-)
+from gazepack.cli.transferring import opened, run_transfers, settings_of, transfer_options
 
 
 @click.command(epilog=epilog("gazepack merge monday/ tuesday/ --out week/"))
@@ -18,16 +15,7 @@ from gazepack.cli.transferring import (
 )
 @transfer_options
 @as_json
-def merge(
-    uris: tuple[str, ...],
-    out: str,
-    container: str | None,
-    codec: str | None,
-    store: str | None,
-    sources: tuple[str, ...],
-    samples_per_shard: int | None,
-    as_json: bool,
-) -> None:
+def merge(uris: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Copy the datasets at URI... into one, in this order, pixel for pixel.
 
     They must have been packed with the same settings and hold different videos. The same command goes on
@@ -35,8 +23,5 @@ def merge(
     """
     from gazepack.formats.transfer import Transfer
 
-    settings = settings_of(
-        container=container, codec=codec, store=store, samples_per_shard=samples_per_shard
-    )
-    transfer = Transfer(open_datasets(uris, sources), out, settings=settings)
+    transfer = Transfer(opened(uris, options), out, settings=settings_of(options))
     run_transfers([transfer], as_json=as_json)

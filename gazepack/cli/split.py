@@ -5,12 +5,7 @@ from typing import Any
 import click
 
 from gazepack.cli.options import as_json, epilog
-from gazepack.cli.transferring import (
-    open_datasets,
-    run_transfers,
-    settings_of,
-    transfer_options,
-)
+from gazepack.cli.transferring import opened, run_transfers, settings_of, transfer_options
 
 
 class Share(click.ParamType[tuple[str, float]]):
@@ -51,12 +46,8 @@ def split(
     out: str,
     shares: tuple[tuple[str, float], ...],
     seed: int,
-    container: str | None,
-    codec: str | None,
-    store: str | None,
-    sources: tuple[str, ...],
-    samples_per_shard: int | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Copy the dataset at URI into parts, each a dataset below --out, pixel for pixel.
 
@@ -68,12 +59,11 @@ def split(
 
     if len(dict(shares)) != len(shares):
         raise UsageError("two parts have one name")
-    (source,) = open_datasets([uri], sources)
-    settings = settings_of(
-        container=container, codec=codec, store=store, samples_per_shard=samples_per_shard
-    )
+    (source,) = opened([uri], options)
     transfers = [
-        Transfer([source], f"{out.rstrip('/')}/{part.name}", settings=settings, part=part)
+        Transfer(
+            [source], f"{out.rstrip('/')}/{part.name}", settings=settings_of(options), part=part
+        )
         for part in parts_by_share(dict(shares), seed=seed)
     ]
     run_transfers(transfers, as_json=as_json)

@@ -1,6 +1,6 @@
 """What `convert`, `merge`, `split` and `verify --repair` share: running transfers, and their report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -45,28 +45,26 @@ _OPTIONS = (
 
 
 def transfer_options(command: Command) -> Command:
-    """Add the options that `settings_of` reads."""
+    """Add the options that `opened` and `settings_of` read."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def open_datasets(uris: Sequence[str], sources: Sequence[str]) -> list["DatasetDirectory"]:
-    """Open datasets whose patches are cut from these videos where they are not stored."""
+def opened(uris: Sequence[str], options: Mapping[str, Any]) -> list["DatasetDirectory"]:
+    """Open datasets, whose patches are cut from the videos of --source where they are not stored."""
     from gazepack.formats import DatasetDirectory
 
-    if not sources:
+    if not options["sources"]:
         return [DatasetDirectory.open(uri) for uri in uris]
     from gazepack.jobs import SourcePatches
 
-    videos = SourcePatches(sources)
+    videos = SourcePatches(options["sources"])
     return [DatasetDirectory.open(uri, patches_from=videos) for uri in uris]
 
 
-def settings_of(
-    *, container: str | None, codec: str | None, store: str | None, samples_per_shard: int | None
-) -> "TransferSettings":
-    """Return what the options say.
+def settings_of(options: Mapping[str, Any]) -> "TransferSettings":
+    """Return what becomes of the samples.
 
     Raises:
         UsageError: a codec of patches is given and no patches are to be stored.
@@ -75,13 +73,14 @@ def settings_of(
     from gazepack.formats import PlacesCodec, codec_from
     from gazepack.formats.transfer import TransferSettings
 
-    if store and codec:
+    codec, places = options["codec"], options["store"] == "places"
+    if places and codec:
         raise UsageError(f"--codec {codec} is for patches, and --store places keeps none")
-    made = PlacesCodec() if store else codec_from(codec) if codec else None
+    made = PlacesCodec() if places else codec_from(codec) if codec else None
     return TransferSettings(
-        container=container,
+        container=options["container"],
         codec=None if made is None else made.settings(),
-        samples_per_shard=samples_per_shard,
+        samples_per_shard=options["samples_per_shard"],
     )
 
 
