@@ -41,7 +41,7 @@ def main() -> int:
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
     arguments.table.write_text(
         f"# Real clips, packed: {names}\n\n"
-        f"`gazepack pack FOLDER {' '.join(options)}`, gazepack {__version__}, "
+        f"`gazepack pack FOLDER --selector greedy {' '.join(options)}`, gazepack {__version__}, "
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.processor() or platform.machine()}.\n"
         "Made by `benchmarks/pack_clips.py`.\n\n" + "\n\n".join(sections) + "\n"
     )

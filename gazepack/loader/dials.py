@@ -120,7 +120,7 @@ class Dials:
         """Return which tokens of a sample stay: ascending positions, int64.
 
         Args:
-            tokens_N6: columns `TOKEN_FIELDS`, sorted by view, frame and rank.
+            tokens_N6: columns `TOKEN_FIELDS`, sorted by view and frame, in a frame as they were chosen.
             loss_N: the loss before each token was added; NaN where unknown.
         """
         keep = self._keeps_frame(tokens_N6[:, _FRAME])
