@@ -21,7 +21,7 @@ Queue = Literal["decoded", "clips_waiting"]
 chosen for since their batch is not full."""
 
 REMEDIES: Mapping[Stage, str] = {
-    "decode": "more --cpus-per-worker would help",
+    "decode": "more cores that decode would help (on Ray --cpus-per-worker)",
     "choose": "more or faster workers would help",
     "encode": "more workers, or a cheaper --codec, would help",
     "write": "more workers, or a faster way to the output, would help",
