@@ -6,7 +6,7 @@ that would change the arithmetic in a way this package does not implement are re
 are gazepack's own: `memory`, `decode_positions` and `loss_unit`.
 """
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,7 +29,7 @@ INPUT_SIDE = 224
 class _Part(BaseModel):
     """What all parts share: frozen, and deaf to the keys of the published training code."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 
 
 class RopeScaling(_Part):

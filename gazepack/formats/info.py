@@ -6,7 +6,7 @@ both.
 
 import json
 from collections.abc import Iterator
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -31,7 +31,7 @@ class DatasetInfo(BaseModel):
         ValidationError: a value that no dataset can have (a `ValueError`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["gazepack"] = "gazepack"
     """Says that this is a dataset of ours."""

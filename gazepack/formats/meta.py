@@ -7,7 +7,7 @@ equal bytes.
 
 import json
 import reprlib
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
@@ -25,7 +25,7 @@ MAX_TILES = 2**16
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
 class SourceMeta(_Model):

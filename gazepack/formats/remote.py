@@ -162,7 +162,7 @@ class RemoteFile(io.RawIOBase):
     """A remote file, read in blocks of `BLOCK_BYTES` of which the last `NUM_BLOCKS` are kept."""
 
     def __init__(self, uri: str) -> None:
-        self.name = without_secrets(uri)
+        self.name: str = without_secrets(uri)
         self._fs, self._path = filesystem(uri)
         self._size = int(persistently(lambda: self._fs.size(self._path)))
         self._position = 0

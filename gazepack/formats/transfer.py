@@ -82,7 +82,7 @@ class Transfer:
         settings: TransferSettings,
         part: Part | None = None,
     ) -> None:
-        self.sources = tuple(sources)
+        self.sources: tuple[DatasetDirectory, ...] = tuple(sources)
         self._part, self._drops = part, settings.drops_damaged
         self.dropped: list[Problem] = []
         """What was left out, so far."""
@@ -105,9 +105,9 @@ class Transfer:
             | {"container": settings.container or first.container, "codec": codec.settings()}
             | {"provenance": provenance | {NOTE: note}}
         )
-        self.target = DatasetDirectory.create_or_open(out, info)
+        self.target: DatasetDirectory = DatasetDirectory.create_or_open(out, info)
         done = set(self.target.committed())
-        self.pending = tuple(n for n in range(len(self._shards)) if n not in done)
+        self.pending: tuple[int, ...] = tuple(n for n in range(len(self._shards)) if n not in done)
 
     def __len__(self) -> int:
         return len(self._shards)

@@ -3,7 +3,7 @@
 These are the settings that need no network, so that a decoder starts without importing one.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -19,7 +19,7 @@ def _never_is_none(value: Any) -> Any:
 class Settings(BaseModel):
     """Values that do not change, and no others than are known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
 class FitSettings(Settings):

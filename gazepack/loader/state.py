@@ -6,7 +6,7 @@ ranks and in all workers together. The state says nothing of ranks, workers or b
 be another one after a restart.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,7 +22,7 @@ class LoaderState(BaseModel):
         pydantic.ValidationError: a value is missing, unknown, of the wrong type or out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     version: Literal[1] = 1
     """Of this record."""

@@ -5,7 +5,7 @@ would only be noticed after the bill.
 """
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
@@ -38,7 +38,7 @@ _OPTIONS: dict[Name, frozenset[str]] = {
 class SelectorSettings(BaseModel):
     """Who chooses, and how much. Every value is checked against the others on construction."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     name: Name = DEFAULT_NAME
     """The selector."""

@@ -8,7 +8,7 @@ is not, as no clock is.
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -27,7 +27,9 @@ SAVE_STEPS = 20
 class RunSettings(BaseModel):
     """What a user may say about any run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     steps: int | None = Field(default=None, ge=1)
     """Length of the run in steps."""

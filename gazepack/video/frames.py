@@ -32,13 +32,13 @@ class Clock:
     """Frame timestamps to seconds since the first frame; strictly increasing."""
 
     def __init__(self, video: OpenVideo) -> None:
-        self.tick_seconds = video.tick_seconds
-        self.step_seconds = 1.0 / (video.rate or DEFAULT_RATE)
+        self.tick_seconds: float = video.tick_seconds
+        self.step_seconds: float = 1.0 / (video.rate or DEFAULT_RATE)
         self.origin: int | None = None
         """Timestamp of the first frame; None when it has none."""
         self.last_seconds: float | None = None
         """Time of the latest frame; None before the first."""
-        self.trusts_pts = True
+        self.trusts_pts: bool = True
 
     def start(self, first: av.VideoFrame) -> None:
         """Set the origin: the first frame that the decoder shows."""
@@ -73,11 +73,11 @@ class Extent:
     def __init__(self, video: OpenVideo) -> None:
         self._video = video
         self._last_tick: int | None = None
-        self.num_packets = 0
+        self.num_packets: int = 0
         """Packets that hold a frame, so far."""
-        self.declared_seconds = _declared_seconds(video)
+        self.declared_seconds: float = _declared_seconds(video)
         """What the header promises; 0.0 when it promises nothing."""
-        self.is_damaged = False
+        self.is_damaged: bool = False
         """Whether a packet was cut short or marked as damaged; nothing is read after it."""
 
     def observe(self, packet: VideoPacket) -> None:

@@ -11,7 +11,7 @@ early; without it, sampling a 30 fps WebM at 30 fps would repeat every third fra
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,7 +21,9 @@ Item = TypeVar("Item")
 class Sampling(BaseModel):
     """How many frames are taken. With neither field, every frame, each once."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     fps: float | None = Field(default=None, gt=0, le=1000)
     """Frames per second of video time."""
