@@ -103,12 +103,14 @@ def forecast(
     ):
         if value < least:
             raise UsageError(f"{name} {value} is below {least}")
+    # 1. what each rank is handed
     run = slice(int(plan.bounds[0]), int(plan.bounds[-1]))
     order, dealt = plan.order[run], plan.ranks[run]
     sizes = addresses["size"].to_numpy()[order]
     loads = plan.loads(tokens, world_size=ranks)
     ratios = loads.max(axis=1, initial=0) / np.maximum(loads.mean(axis=1), 1e-9)
     counts, padded = _batches(plan, tokens, ranks)
+    # 2. what each machine reads
     nodes = -(-ranks // ranks_per_node)
     shards, shard_sizes = _shards(addresses)
     machines = [
@@ -120,6 +122,7 @@ def forecast(
         )
         for node in range(nodes)
     ]
+    # 3. both together
     num_samples, total = len(order), int(loads.sum())
     pixels = 3 * patch_size**2 * int(loads.max(initial=0))
     share = 1 / max(num_samples, 1)
