@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from gazepack.errors import SourceError
 from gazepack.jobs.folders import VIDEO_SUFFIXES, FoundFile, list_files, named, suffix_of
-from gazepack.jobs.manifests import MANIFEST_SUFFIXES, read_manifest
+from gazepack.jobs.manifest import MANIFEST_SUFFIXES, read_manifest
 from gazepack.jobs.segment import NUM_LISTED, SCHEMA, Segment
 
 

@@ -52,7 +52,7 @@ def fuzz(name: str, one: Path | None, seconds: int, found: Path) -> None:
 
     import atheris
 
-    with atheris.instrument_imports(include=["gazepack.formats", "gazepack.jobs.manifests"]):
+    with atheris.instrument_imports(include=["gazepack.formats", "gazepack.jobs.manifest"]):
         import targets
     if one is not None:
         targets.run_once(name, one.read_bytes())
