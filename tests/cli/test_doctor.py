@@ -58,7 +58,6 @@ def test_no_color_is_honoured_on_a_terminal(no_colour: str, coloured: bool) -> N
     code = (
         "import sys, types\n"
         "bad = types.SimpleNamespace(name='x', verdict='bad', says='y', remedy='')\n"
-        "sys.modules['gazepack.jobs'] = types.ModuleType('gazepack.jobs')  # heavy\n"
         "doctor = sys.modules['gazepack.jobs.doctor'] = types.ModuleType('doctor')\n"
         "doctor.examine = lambda uri: [bad]\n"
         "from gazepack.cli.main import run\n"
