@@ -19,12 +19,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from gazepack.errors import GazepackError
+from gazepack.errors import GazepackError, UsageError
 
 PATIENCE = "GAZEPACK_RETRY_SECONDS"
 PATIENCE_SECONDS = 60.0
@@ -65,6 +66,8 @@ _SECRET_NAMES = (
     "|(?:[a-z]+[_-])?token|(?:[a-z]+[_-])?secret|api[_-]?key|access[_-]?key"
 )
 _SECRET_QUERY = re.compile(rf"([?&;](?:{_SECRET_NAMES})=)[^&;#\s'\"]+", re.IGNORECASE)
+
+_ONE_SLASH = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")
 
 T = TypeVar("T")
 
@@ -142,6 +145,23 @@ def lasting(uri: str) -> str:
 def is_remote(uri: str) -> bool:
     """Return whether a path or URI lies outside this machine's file system."""
     return "://" in uri and not uri.startswith(("file://", "local://"))
+
+
+def local_path(place: str) -> Path:
+    """Return a path of this machine, `~` in front being the user's home.
+
+    A shell writes `~` out in `--out ~/packed`, but bash does not in `--out=~/packed`, nor Python anywhere.
+
+    Raises:
+        UsageError: it is a URI that lost a slash, as `str(pathlib.Path("s3://bucket"))` does.
+    """
+    found = _ONE_SLASH.match(place)
+    if found and found[1] in fsspec.available_protocols():
+        raise UsageError(
+            f"{place!r} is no URI: it has one slash for two, as pathlib.Path leaves it",
+            remedy=f"write {found[1]}://..., as a string",
+        )
+    return Path(os.path.expanduser(place))  # noqa: PTH111 (which raises where there is no such user)
 
 
 @contextmanager

@@ -59,7 +59,10 @@ def _list_local(source: str) -> list[FoundFile]:
             found = [_found(file, root=file.parent) for file in matches if file.is_file()]
             problem, remedy = f"{source!r} does not exist", "check the path"
     except OSError as error:
-        raise SourceError(f"{source!r} cannot be listed ({error.strerror})") from error
+        raise SourceError(
+            f"{error.filename or source!r} cannot be listed ({error.strerror})",
+            remedy="give yourself permission, or name what you want from beside it",
+        ) from error
     if not found:
         raise SourceError(problem, remedy=remedy)
     return found
@@ -71,15 +74,23 @@ def _expanded(pattern: str) -> list[Path]:
 
 
 def _found(file: Path, *, root: Path) -> FoundFile:
-    return FoundFile(uri=str(file), bytes=file.stat().st_size, root=str(root))
+    size = file.stat().st_size if file.exists() else 0
+    return FoundFile(uri=str(file), bytes=size, root=str(root))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent) / name
-            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+def _walk(top: Path) -> Iterator[Path]:
+    """Yield the videos below a folder; links are followed, but not into a folder that the way leads through.
+
+    A link to nothing, such as that of a file which DVC or git-annex has not fetched, is a video that will fail.
+    """
+    ways: list[tuple[Path, frozenset[str]]] = [(top, frozenset())]
+    while ways:
+        folder, above = ways.pop()
+        here = os.path.realpath(folder)
+        for path in folder.iterdir() if here not in above else ():
+            if path.is_dir():
+                ways.append((path, above | {here}))
+            elif path.suffix.lower() in VIDEO_SUFFIXES and (path.is_file() or not path.exists()):
                 yield path
 
 

@@ -27,7 +27,7 @@ def read_manifest(source: str) -> list[Segment]:
         fs, path = filesystem(source)
         data = persistently(lambda: fs.cat_file(path))
         rows = _parse(data, suffix_of(source))
-    except (OSError, ValueError, ImportError, csv.Error, DatasetError) as error:
+    except (OSError, ValueError, RecursionError, ImportError, csv.Error, DatasetError) as error:
         raise SourceError(
             without_secrets(f"manifest {source!r} cannot be read ({error})"),
             remedy="it must be CSV with a header, JSON lines or Parquet, in UTF-8",
@@ -55,7 +55,7 @@ def _parse(data: bytes, suffix: str) -> list[dict[str, Any]]:
             if None in record:  # where the reader puts what has no name
                 raise ValueError(f"row {number} has more columns than the header")
         return records
-    lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+    lines = [json.loads(line) for line in text.split("\n") if line.strip()]
     if not all(isinstance(line, dict) for line in lines):
         raise ValueError("a line is not a JSON object")
     return lines
