@@ -117,9 +117,18 @@ def persistently(action: Callable[[], T]) -> T:
 
 def may_pass(error: Exception) -> bool:
     """Return whether the same request might succeed later."""
+    if isinstance(error, FileNotFoundError) and _is_outage(error.__cause__):
+        return True
     names = {kind.__name__ for kind in type(error).__mro__}
     refused = isinstance(error, OSError) and error.errno == errno.EINVAL  # such as a range outside
     return not isinstance(error, _FINAL) and not names & _FINAL_NAMES and not refused
+
+
+def _is_outage(fault: BaseException | None) -> bool:
+    """Return whether a web server is away or overloaded, which fsspec's client calls a missing file."""
+    names = {kind.__name__ for kind in type(fault).__mro__}
+    status = getattr(fault, "status", 0)
+    return "ClientConnectionError" in names or status == 429 or status >= 500
 
 
 def without_secrets(text: str) -> str:
@@ -184,9 +193,19 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, uri: str) -> None:
         self.name: str = without_secrets(uri)
         self._fs, self._path = filesystem(uri)
-        self._size = int(persistently(lambda: self._fs.size(self._path)))
+        self._size = self._ask_size()
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def _ask_size(self) -> int:
+        try:
+            size = persistently(lambda: self._fs.size(self._path))
+        except FileNotFoundError as error:  # whose text is the address
+            reason = str(error.__cause__) if _is_outage(error.__cause__) else "no such file"
+            raise OSError(reason) from error
+        if size is None:
+            raise OSError("the server does not tell its size, so that it cannot be read by ranges")
+        return int(size)
 
     def readable(self) -> bool:
         """Return True."""
@@ -231,5 +250,5 @@ class RemoteFile(io.RawIOBase):
     def _fetch(self, start: int, end: int) -> bytes:
         data = bytes(self._fs.cat_file(self._path, start=start, end=end))
         if len(data) != end - start:
-            raise OSError(f"{len(data)} bytes came of {end - start} asked")
+            raise OSError(f"{len(data)} bytes came where {end - start} were asked for by range")
         return data

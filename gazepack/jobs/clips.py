@@ -6,8 +6,9 @@ length.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from gazepack.jobs.segment import Segment
 from gazepack.video import Cut, Source, VideoInfo, cut, decode, fit, probe
 from gazepack.video.picture import Pixels
 from gazepack.video.source import faults
+
+REACHED = "check the address, the credentials and the network"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,9 +88,21 @@ def clips_of_segment(
     if segment.problem is not None:
         raise VideoError(segment.problem, stage="open")
     with ExitStack() as stack:
-        with faults(segment.shown_uri, "open"):
-            source = stack.enter_context(opened_source(segment.uri))
+        source = stack.enter_context(_source_of(segment))
         yield from _clips(position, segment, source, settings)
+
+
+@contextmanager
+def _source_of(segment: Segment) -> Iterator[str | BinaryIO]:
+    """Open a segment's file, if it is remote; what is wrong with its content is found later.
+
+    Raises:
+        VideoError: it is not there, or out of reach.
+    """
+    with ExitStack() as stack:
+        with faults(segment.shown_uri, "open", remedy=REACHED):
+            source = stack.enter_context(opened_source(segment.uri))
+        yield source
 
 
 def measure_segment(position: int, segment: Segment, settings: FrameSettings) -> Iterator[Measured]:
@@ -100,8 +115,7 @@ def measure_segment(position: int, segment: Segment, settings: FrameSettings) ->
     assert longest is not None
     start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
     with ExitStack() as stack:
-        with faults(segment.shown_uri, "open"):
-            source = stack.enter_context(opened_source(segment.uri))
+        source = stack.enter_context(_source_of(segment))
         found = cut(
             source,
             settings.sampling,

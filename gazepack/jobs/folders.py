@@ -22,7 +22,7 @@ from gazepack.formats.remote import (
     persistently,
     without_secrets,
 )
-from gazepack.jobs.segment import Segment, key_of
+from gazepack.jobs.segment import Segment, key_of, written_out
 
 _SUFFIXES = (
     ".3gp .264 .265 .asf .avi .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts .m4v .mkv .mov .mp4 .mpeg "
@@ -149,9 +149,8 @@ def named(files: Iterable[FoundFile]) -> Iterator[Segment]:
     common = _common_folder([absolute(file.root) for file in unique.values()])
     for path, file in unique.items():
         name = lasting(path)[len(common) :].lstrip("/")
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        uri = path.encode("utf-8", "backslashreplace").decode()
-        segment = Segment(id=shown, key=key_of(shown), uri=uri, bytes=file.bytes)
+        shown = written_out(name)
+        segment = Segment(id=shown, key=key_of(shown), uri=written_out(path), bytes=file.bytes)
         if shown != name:
             segment = replace(segment, problem=f"file name {shown!r} is not UTF-8; rename it")
         yield segment

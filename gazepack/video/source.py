@@ -40,6 +40,8 @@ FORMATS = (
 )
 """Demuxers that may be tried; the rest of FFmpeg's can open other files or read anything as video."""
 
+PLAYS = "check that the file is whole and plays"
+
 _LFS_HEAD = b"version https://git-lfs"
 _HEAD_BYTES = 64
 
@@ -101,7 +103,7 @@ class Deadline:
 
 
 @contextmanager
-def faults(name: str, stage: Stage) -> Iterator[None]:
+def faults(name: str, stage: Stage, *, remedy: str = PLAYS) -> Iterator[None]:
     """Turn what PyAV, libav and the file raise into a `VideoError` that names the file.
 
     Everything is caught: storage clients behind fsspec have exceptions of their own, and one file must
@@ -117,7 +119,7 @@ def faults(name: str, stage: Stage) -> Iterator[None]:
         raise VideoError(
             f"{name}: {verb} ({reason})",
             stage=stage,
-            remedy="check that the file is whole and plays",
+            remedy=remedy,
         ) from fault
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -218,6 +219,8 @@ def test_equal_ids_are_refused(tmp_path: Path) -> None:
         ("file,id\na.mp4,x\n", "no column 'path', only 'file', 'id'"),
         ("path\n", "has no rows"),
         ('path\n"a.mp4\n', "cannot be read"),
+        ("path, id\na.mp4, x\n", "the column ' id' has spaces around its name"),
+        ("path,x,x\na.mp4,1,2\n", "two columns are called 'x'"),
     ],
 )
 def test_unreadable_manifest_is_refused(tmp_path: Path, content: str, match: str) -> None:
@@ -234,6 +237,13 @@ def test_only_a_newline_ends_a_json_line(tmp_path: Path, separator: str) -> None
     (tmp_path / "m.jsonl").write_bytes(f"{row}\r\n".encode())
     (found,) = rows(tmp_path / "m.jsonl")
     assert json.loads(found.user) == {"caption": f"one{separator}two"}
+
+
+def test_a_broken_line_is_counted(tmp_path: Path) -> None:
+    """Among a million lines, the number is what helps."""
+    (tmp_path / "m.jsonl").write_text('{"path": "a.mp4"}\n\n{"path": oops}\n')
+    with pytest.raises(SourceError, match=r"cannot be read \(line 3: Expecting value"):
+        rows(tmp_path / "m.jsonl")
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"{", b"[1]", b"[" * 100_000])
@@ -260,7 +270,41 @@ def test_bad_rows_are_problems_on_record(tmp_path: Path, row: str, match: str) -
     good, bad = rows(tmp_path / "m.csv")
     assert good.problem is None
     assert bad.problem is not None
+    assert bad.problem.startswith("'x': ")
     assert match in bad.problem
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "match"),
+    [
+        ("start", [1], r"'start' holds \[1\], which is not a number"),
+        ("end", 10**400, "'end' holds 1000000"),
+        ("id", "a\ud83d", "holds half a character"),
+        ("caption", "a\ud83d", "holds half a character"),
+        ("path", "a\ud83d.mp4", "holds half a character"),
+        ("path", ["a.mp4"], "no path"),
+        ("caption", float("nan"), None),
+        ("caption", {"deep": [float("inf")]}, None),
+        ("bytes", [1], None),
+        ("bytes", 10**400, None),
+        ("bytes", float("inf"), None),
+    ],
+)
+def test_values_of_any_kind_stop_nothing(
+    tmp_path: Path, column: str, value: object, match: str | None
+) -> None:
+    """JSON may hold anything anywhere: at worst that row is a problem, never the others'."""
+    lines = [{"path": "a.mp4", "id": "bad", column: value}, {"path": "b.mp4", "id": "z"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    bad, good = rows(tmp_path / "m.jsonl")
+    assert good.problem is None
+    assert (bad.problem is None) == (match is None)
+    assert match is None or re.search(match, bad.problem or "")
+    if (
+        match is None and column == "caption"
+    ):  # JSON, and with it a sample's metadata, knows no such numbers
+        held = json.loads(bad.user, parse_constant=pytest.fail)["caption"]
+        assert held in (None, {"deep": [None]})
 
 
 def test_remote_folder_is_listed(tmp_path: Path) -> None:
