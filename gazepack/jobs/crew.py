@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gazepack.errors import UsageError
+
 if TYPE_CHECKING:
     from gazepack.jobs.choices import Executor
     from gazepack.jobs.decoders import DecoderSettings
@@ -49,6 +51,22 @@ class Crew:
     ray_address: str | None = None
     """Of a cluster that is there; an own one if `None`."""
 
+    def __post_init__(self) -> None:
+        if self.executor not in (None, "serial", "ray"):
+            raise UsageError(
+                f"executor {self.executor!r} does not exist", remedy="use serial or ray"
+            )
+        if self.workers is not None and not 1 <= self.workers[0] <= self.workers[1]:
+            least, most = self.workers
+            raise UsageError(f"workers {least}:{most} are none", remedy="ask for 1 or more")
+        of_ray = ("workers", "gpus_per_worker", "worker_memory", "ray_address")
+        for name in of_ray if self.executor == "serial" else ():
+            if (value := getattr(self, name)) is not None:
+                raise UsageError(
+                    f"{name} {value!r} means nothing to the executor serial",
+                    remedy="leave it out, or choose the executor ray",
+                )
+
     @property
     def own_device(self) -> str:
         """The device of this process; with `gpus_per_worker` the GPUs are the workers'.
@@ -68,7 +86,9 @@ class Crew:
         """
         from gazepack.jobs.choices import choose_executor
 
-        return choose_executor(self.executor, num_units=len(run.pending), address=self.ray_address)
+        # GPUs of workers are on Ray: this process would choose on the CPU, see `own_device`
+        asked = self.executor or ("ray" if self.gpus_per_worker else None)
+        return choose_executor(asked, num_units=len(run.pending), address=self.ray_address)
 
     def pack(self, run: "Run", *, report: "Report", meter: "Meter | None" = None) -> None:
         """Pack what is pending.
