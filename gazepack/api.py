@@ -68,7 +68,7 @@ class PackOptions(TypedDict, total=False):
     codec: Literal["jpeg", "zstd", "webp", "png", "raw"]
     quality: int
     samples_per_shard: int
-    shard_size: int
+    shard_size: int | str
     max_sample_tokens: int
     split_seconds: float | Literal["never"]
 
@@ -81,8 +81,14 @@ def placed(options: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]
         values: settings as a configuration file has them; changed in place.
 
     Raises:
-        UsageError: there is no such option, or a section of the settings is no table.
+        UsageError: there is no such option, a section of the settings is no table, or an option stands
+            outside its section.
     """
+    for name, value in values.items():
+        if PLACES.get(name, name) != name and not isinstance(value, dict):
+            raise UsageError(
+                f"{name} = {value!r} stands in no section", remedy=f"write {PLACES[name]} = ..."
+            )
     for option, value in options.items():
         if option not in PLACES:
             raise UsageError(f"there is no option {option!r}", remedy=f"there are {list(PLACES)}")

@@ -5,7 +5,7 @@ These are the settings that need no network, so that a decoder starts without im
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
 
 from gazepack.geometry import Grid, choose_grid
 from gazepack.video import Sampling, VideoInfo
@@ -50,9 +50,9 @@ class ShardSettings(Settings):
 
     samples_per_shard: int = Field(default=256, ge=1)
     """The most segments in a shard."""
-    shard_size: int = Field(default=4 * 2**30, ge=1)
+    shard_size: ByteSize = Field(default=ByteSize(4 * 2**30), ge=1)
     """A shard also ends before the *source* files behind it pass this many bytes: it is planned before
-    anything is packed, when packed sizes are unknown."""
+    anything is packed, when packed sizes are unknown. A text such as `4GiB` does as well."""
     max_sample_tokens: int = Field(default=65536, ge=1, le=2**18)
     """A segment that passes this many tokens goes on in a further sample, from the next clip."""
     split_seconds: Annotated[float | None, BeforeValidator(_never_is_none)] = Field(

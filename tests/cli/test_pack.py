@@ -97,6 +97,23 @@ def test_impossible_options(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("fps = 2", "fps = 2 stands in no section; write sampling.fps = ..."),
+        ('selector = "greedy"', "selector = 'greedy' stands in no section; write selector.name = "),
+    ],
+)
+def test_an_option_outside_its_section_is_told_where_it_belongs(
+    folder: Path, tmp_path: Path, capsys: Captured, line: str, match: str
+) -> None:
+    """A file with the options' own names is what a newcomer writes first; the remedy is a line that works."""
+    (tmp_path / "pack.toml").write_text(line)
+    arguments = ["pack", str(folder), "--out", str(tmp_path / "out")]
+    assert run([*arguments, "--config", str(tmp_path / "pack.toml")]) == 2
+    assert match in error_line(capsys)
+
+
 @pytest.mark.parametrize("source", ["missing", "empty"])
 def test_missing_and_empty_folders(tmp_path: Path, capsys: Captured, source: str) -> None:
     """Nothing to pack is one line, exit code 2, and no output directory."""

@@ -1,5 +1,6 @@
 """Impossible settings are refused in one line."""
 
+import json
 from typing import Any
 
 import pytest
@@ -27,6 +28,11 @@ from gazepack.selectors import build
         ({"codec": {"quality": 101}}, r"codec.quality: .* \(got 101\)"),
         ({"shards": {"split_seconds": 0}}, r"shards.split_seconds: .*greater than 0 \(got 0\)"),
         ({"shards": {"split_seconds": "soon"}}, r"shards.split_seconds: .* \(got 'soon'\)"),
+        (
+            {"shards": {"shard_size": 0}},
+            r"shards.shard_size: .*greater than or equal to 1 \(got 0\)",
+        ),
+        ({"shards": {"shard_size": "4 parsecs"}}, r"shards.shard_size: .* \(got '4 parsecs'\)"),
         ({"colour": "red"}, r"colour: Extra inputs are not permitted"),
     ],
 )
@@ -35,6 +41,17 @@ def test_impossible_settings_are_refused(values: dict[str, Any], match: str) -> 
     with pytest.raises(UsageError, match=match) as caught:
         PackSettings.parse(values)
     assert "\n" not in str(caught.value)
+
+
+def test_a_size_may_be_written_as_on_the_command_line() -> None:
+    """A file and Python say 4GiB as well, and the same number is stored."""
+    written, counted = (
+        PackSettings.parse({"shards": {"shard_size": size}, "selector": {"name": "greedy"}})
+        for size in ("2GiB", 2 * 2**30)
+    )
+    assert written == counted
+    selector = build(written.selector, device="cpu")
+    assert json.dumps(written.provenance(selector)) == json.dumps(counted.provenance(selector))
 
 
 def test_provenance_tells_settings_apart_and_holds_no_path() -> None:
