@@ -162,6 +162,7 @@ def pack(
     from gazepack.jobs import PackSettings, build_selector, open_run
 
     where = Where.of(options)
+    where.check()
     settings = PackSettings.parse(merged(config, options))
     selector = build_selector(settings.selector, device=where.own_device)
     how = where.decoders()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gazepack.cli.options import SOME_FAILED, Size, print_json
+from gazepack.cli.options import SOME_FAILED, Size, decode_device, fallback_line, print_json
 from gazepack.errors import StorageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ _OPTIONS = (
         help="Tiles of clips chosen for at once; decides speed and memory only.",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    decode_device,
     click.option(
         "--video-timeout",
         type=click.FloatRange(min=0, min_open=True),
@@ -130,6 +131,7 @@ class Where:
 
     batch_size: int
     device: str
+    decode_device: str
     video_timeout: float
     video_memory: int
     attempts: int
@@ -167,6 +169,8 @@ class Where:
             write_log(run.directory, RunLog.of(tally, wall_seconds=time.monotonic() - began))
         if line := tally.line():
             click.echo(line, err=True)
+        if tally.fallbacks:
+            click.echo(fallback_line(tally.fallbacks, self.decode_device), err=True)
         summary, out = summarise(run.directory), run.directory.uri
         if as_json:
             print_json(summary)
@@ -226,7 +230,15 @@ class Where:
             timeout_seconds=self.video_timeout,
             memory_bytes=self.video_memory,
             attempts=self.attempts,
+            device=self.decode_device,
         )
+
+    def check(self) -> None:
+        """Refuse a decode device before anything is begun; the machines of a cluster look for themselves."""
+        from gazepack.jobs.choices import check_decode_device
+
+        elsewhere = self.ray_address is not None or bool(self.gpus_per_worker)
+        check_decode_device(self.decode_device, is_here=not elsewhere)
 
 
 @contextmanager

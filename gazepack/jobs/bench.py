@@ -120,7 +120,7 @@ def bench_pack(
         kept = sum(len(clip.times_T) for clip in clips)
         spent = Tally()
         stages = [
-            *_decode_and_fit(segments, settings),
+            *_decode_and_fit(segments, settings, resources.decoders.device),
             decoded,
             *_gaze(selector, batches),
             Stage(name="choose", what=_who(selector, settings), frames=kept, seconds=chosen),
@@ -160,7 +160,9 @@ def _decode(segments: Sequence[Segment], decoders: Decoders) -> tuple[list[Clip]
     return clips, Stage(name="decode", what=what, frames=frames, seconds=seconds)
 
 
-def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list[Stage]:
+def _decode_and_fit(
+    segments: Sequence[Segment], settings: PackSettings, decode_device: str
+) -> list[Stage]:
     """Decode the first segment that can be in this process, and fit its frames."""
     for segment in segments:
         start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
@@ -171,7 +173,13 @@ def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list
                 frames = [
                     frame.rgb_HW3
                     for frame, _ in zip(
-                        decode(source, settings.sampling, start_seconds=start, end_seconds=end),
+                        decode(
+                            source,
+                            settings.sampling,
+                            start_seconds=start,
+                            end_seconds=end,
+                            device=decode_device,
+                        ),
                         range(max(CLIP_FRAMES, MEMORY // (info.width * info.height * 12))),
                         strict=False,
                     )

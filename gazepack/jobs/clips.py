@@ -16,7 +16,8 @@ from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
 from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.sources import Segment
-from gazepack.video import Cut, Source, VideoInfo, cut, decode, fit, probe
+from gazepack.video import Cut, Frame, Source, VideoInfo, cut, decode, fit, probe
+from gazepack.video.hardware import CPU
 from gazepack.video.picture import Pixels
 from gazepack.video.source import faults
 
@@ -37,6 +38,8 @@ class Clip:
     """uint8."""
     times_T: tuple[float, ...]
     """Seconds from the first frame of the video."""
+    is_from_hardware: bool = False
+    """Whether the decode device decoded it, and not the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ Item = Clip | SegmentStart | SegmentEnd
 
 
 def clips_of_segment(
-    position: int, segment: Segment, settings: FrameSettings
+    position: int, segment: Segment, settings: FrameSettings, *, device: str = CPU
 ) -> Iterator[Clip | SegmentStart]:
     """Yield the start of a segment and the clips of all its views, in order of time.
 
@@ -78,6 +81,7 @@ def clips_of_segment(
         position: of the segment in its unit.
         segment: what to decode.
         settings: how to sample and fit.
+        device: where to decode; see `gazepack.video.hardware`.
 
     Raises:
         VideoError: it cannot be opened or decoded; at the `next` that finds out.
@@ -87,7 +91,7 @@ def clips_of_segment(
     with ExitStack() as stack:
         with faults(segment.shown_uri, "open"):
             source = stack.enter_context(opened_source(segment.uri))
-        yield from _clips(position, segment, source, settings)
+        yield from _clips(position, segment, source, settings, device)
 
 
 def measure_segment(position: int, segment: Segment, settings: FrameSettings) -> Iterator[Measured]:
@@ -114,7 +118,7 @@ def measure_segment(position: int, segment: Segment, settings: FrameSettings) ->
 
 
 def _clips(
-    position: int, segment: Segment, source: Source, settings: FrameSettings
+    position: int, segment: Segment, source: Source, settings: FrameSettings, device: str
 ) -> Iterator[Clip | SegmentStart]:
     """Decode one open segment."""
     info = probe(source)
@@ -122,7 +126,12 @@ def _clips(
     yield SegmentStart(segment=position, info=info, views=views)
     start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
     frames = decode(
-        source, settings.sampling, start_seconds=start, end_seconds=end, part=segment.part
+        source,
+        settings.sampling,
+        start_seconds=start,
+        end_seconds=end,
+        part=segment.part,
+        device=device,
     )
     fitted: dict[str, list[Pixels]] = {name: [] for name in views}
     times: list[float] = []
@@ -132,10 +141,10 @@ def _clips(
         for name, grid in views.items():
             fitted[name].append(fit(frame.rgb_HW3, grid))
         if len(times) == CLIP_FRAMES:
-            yield from _take(position, number, views, fitted, times)
+            yield from _take(position, number, views, fitted, times, frame)
             number += 1
     if times:
-        yield from _take(position, number, views, fitted, times)
+        yield from _take(position, number, views, fitted, times, frame)
 
 
 def _take(
@@ -144,8 +153,9 @@ def _take(
     views: dict[str, Grid],
     fitted: dict[str, list[Pixels]],
     times: list[float],
+    last: Frame,
 ) -> Iterator[Clip]:
-    """Make the clip of each view from the frames gathered, and empty the lists."""
+    """Make the clip of each view from the frames gathered up to `last`, and empty the lists."""
     for name, grid in views.items():
         yield Clip(
             segment=position,
@@ -154,6 +164,7 @@ def _take(
             grid=grid,
             frames_THW3=np.stack(fitted[name]),
             times_T=tuple(times),
+            is_from_hardware=last.is_from_hardware,
         )
         fitted[name].clear()
     times.clear()

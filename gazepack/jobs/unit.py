@@ -29,6 +29,7 @@ from gazepack.jobs.samples import SegmentWork
 from gazepack.jobs.settings import PackSettings
 from gazepack.patches import from_patches, to_patches
 from gazepack.selectors import AsRead, ClipBatch, Selector, choose
+from gazepack.video.hardware import CPU
 
 SAMPLES_AHEAD = 2
 """Samples that are being encoded while the chooser goes on; they hold some 50 MB of pixels at most."""
@@ -129,6 +130,7 @@ class _UnitWork:
         self.as_read = as_read(codec, settings.fit.patch_size)
         self.waiting: dict[Grid, list[Clip]] = {}
         self.failures: list[Failure] = []
+        self._fallbacks: set[int] = set()
         self._next = 0
 
     def samples(self) -> Generator[Sample]:
@@ -156,6 +158,7 @@ class _UnitWork:
         """Take note of one item, and choose when enough clips wait."""
         work = self.segments[item.segment]
         if isinstance(item, Clip):
+            self._note_decoder(item)
             work.give(item)
             self.waiting.setdefault(item.grid, []).append(item)
             self._choose_if_due(item.grid)
@@ -166,6 +169,13 @@ class _UnitWork:
             if item.error is not None:
                 self._drop(item.segment)
             work.end(item)
+
+    def _note_decoder(self, clip: Clip) -> None:
+        """Count a segment that the CPU decodes though another device was to."""
+        is_first = clip.segment not in self._fallbacks
+        if is_first and not clip.is_from_hardware and self.resources.decoders.device != CPU:
+            self._fallbacks.add(clip.segment)
+            self.meter.fell_back(1)
 
     def _drop(self, segment: int) -> None:
         """Forget the waiting clips of a segment."""

@@ -47,6 +47,7 @@ def send_item(connection: Connection, item: Item | Measured) -> None:
             "grid": asdict(item.grid),
             "times": item.times_T,
             "shape": item.frames_THW3.shape,
+            "is_from_hardware": item.is_from_hardware,
         }
         send_json(connection, head)
         connection.send_bytes(np.ascontiguousarray(item.frames_THW3).data.cast("B"))
@@ -85,6 +86,7 @@ def receive_item(connection: Connection) -> Item | Measured:
             grid=Grid(**head["grid"]),
             frames_THW3=frames_THW3.reshape(head["shape"]),
             times_T=tuple(head["times"]),
+            is_from_hardware=head["is_from_hardware"],
         )
     if kind == "start":
         return SegmentStart(

@@ -15,7 +15,17 @@ import pytest
 
 from gazepack.cli.main import run
 from gazepack.formats import DatasetDirectory
-from gazepack.jobs import DecoderSettings, PackSettings, Segment
+from gazepack.jobs import (
+    DecoderSettings,
+    Nursery,
+    PackSettings,
+    Resources,
+    Segment,
+    Tally,
+    build_selector,
+    open_run,
+    run_serial,
+)
 from gazepack.jobs.clips import Clip, Item, SegmentEnd, SegmentStart, clips_of_segment
 from gazepack.jobs.decoders import Decoders
 
@@ -69,6 +79,24 @@ def test_decoders_give_what_decoding_here_gives(decoders: Decoders, videos: Path
         got = of(items, position)
         assert got[-1] == SegmentEnd(segment=position)
         assert_same_clips(got[:-1], list(clips_of_segment(position, one, SETTINGS)))
+
+
+def test_falling_back_to_the_cpu_changes_nothing_and_is_counted(
+    videos: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    """Told of a device that decodes none of them, decoders give the same bytes, and the run says how many."""
+    written, counts = [], []
+    for device in ("cpu", "qsv"):
+        out = tmp_path / device
+        selector = build_selector(SETTINGS.selector, device="cpu")
+        video = str(videos / "clip0.mp4")
+        run = open_run([video], str(out), settings=SETTINGS, selector=selector)
+        resources, tally = Resources(decoders=DecoderSettings(device=device)), Tally()
+        run_serial(run, resources=resources, report=lambda _: None, meter=tally, nursery=nursery)
+        counts.append(tally.fallbacks)
+        written.append((out / "shards" / "000000.tar").read_bytes())
+    assert counts == [0, 1]
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize(
