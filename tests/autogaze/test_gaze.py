@@ -92,7 +92,7 @@ def test_a_row_is_the_same_to_the_bit_in_every_batch(full_size, noise, alone, ba
 
 
 def test_a_row_is_the_same_to_the_bit_on_any_number_of_threads(full_size, noise):
-    """The number of threads torch may use changes neither ids nor losses, and stays as it was."""
+    """Two threads a row, one, or one for two rows: ids and losses are the same, and the setting stays."""
     before = torch.get_num_threads()
     results = []
     try:
@@ -103,6 +103,16 @@ def test_a_row_is_the_same_to_the_bit_on_any_number_of_threads(full_size, noise)
     finally:
         torch.set_num_threads(before)
     assert results[0] == results[1] == results[2]
+
+
+def test_a_clip_is_the_same_to_the_bit_on_one_thread_and_on_two(tiny):
+    """A whole clip by itself, in which every kind of work is divided at last, as a stream too."""
+    pixels = tiny.clips()[:1]
+    settings = {"gazing_ratio": 0.2, "loss_threshold": -0.816}
+    alone = as_bytes(tiny.model.gaze(pixels, **settings)[0])
+    torch.set_num_threads(2)
+    assert as_bytes(tiny.model.gaze(pixels, **settings)[0]) == alone
+    assert as_bytes(tiny.model.stream().push(pixels[0], **settings)) == alone
 
 
 def test_the_memory_layout_of_pixels_does_not_matter(full_size, noise):
@@ -140,6 +150,20 @@ def test_rows_in_groups_of_an_accelerator_give_the_recorded_ids(tiny, recorded, 
     for gazes in (one_by_one, together):
         for gaze, row in zip(gazes, order, strict=True):
             np.testing.assert_array_equal(gaze.ids, case.ids[row])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recording", ["tiny", "full"])
+def test_the_device_loop_reproduces_the_published_code(request, recording, case_name, monkeypatch):
+    """Every recorded case of both sizes as an accelerator goes through it, its rows in one group."""
+    recorded = request.getfixturevalue(recording)
+    case = recorded.case(case_name)
+    model = AutoGaze(recorded.network, memory_bytes=2**40)
+    monkeypatch.setattr(type(model._engine), "is_accelerator", True)
+    gazes = model.gaze(
+        case.pixels_BT3SS, gazing_ratio=case.gazing_ratio, loss_threshold=case.loss_threshold
+    )
+    assert_rows(gazes, case)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
