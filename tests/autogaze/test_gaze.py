@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from gazepack.autogaze import AutoGaze, AutoGazeConfig, frame_budgets, fresh_network
-from gazepack.autogaze.gaze import GazeStream
 from gazepack.autogaze.pixels import normalise
 from gazepack.autogaze.reference import score
 from gazepack.errors import UsageError
@@ -123,18 +122,6 @@ def test_the_memory_layout_of_pixels_does_not_matter(full_size, noise):
     assert as_bytes(first) == as_bytes(last)
 
 
-def test_a_ragged_group_gives_each_row_its_batch_of_one(tiny, case_name):
-    """Rows that advance together, each at its own pace, choose what they choose alone."""
-    case = tiny.case(case_name)
-    budgets = frame_budgets(case.gazing_ratio, 16)
-    order = list(range(len(case.ids)))[::-1]
-    engine = tiny.model._engine
-    gazes = GazeStream(engine, engine.start(len(order), room=1)).advance(
-        case.pixels_BT3SS[order], budgets=budgets, loss_threshold=case.loss_threshold
-    )
-    assert_rows(gazes[::-1], case)
-
-
 @pytest.mark.parametrize("recorded", ["threshold_0", "patch14_392"])
 def test_rows_in_groups_of_an_accelerator_give_the_recorded_ids(tiny, recorded, monkeypatch):
     """Groups filled up, used again and sized by memory: the ids of the published code (here on the CPU)."""
@@ -152,10 +139,9 @@ def test_rows_in_groups_of_an_accelerator_give_the_recorded_ids(tiny, recorded, 
             np.testing.assert_array_equal(gaze.ids, case.ids[row])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recording", ["tiny", "full"])
+@pytest.mark.parametrize("recording", ["tiny", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_device_loop_reproduces_the_published_code(request, recording, case_name, monkeypatch):
-    """Every recorded case of both sizes as an accelerator goes through it, its rows in one group."""
+    """Every recorded case of both sizes, its rows in one group, each at its own pace, as on an accelerator."""
     recorded = request.getfixturevalue(recording)
     case = recorded.case(case_name)
     model = AutoGaze(recorded.network, memory_bytes=2**40)
