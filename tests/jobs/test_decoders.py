@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 from gazepack.cli.main import run
 from gazepack.formats import DatasetDirectory
+from gazepack.geometry import Grid
 from gazepack.jobs import (
     DecoderSettings,
     Nursery,
@@ -28,6 +30,7 @@ from gazepack.jobs import (
 )
 from gazepack.jobs.clips import Clip, Item, SegmentEnd, SegmentStart, clips_of_segment
 from gazepack.jobs.decoders import Decoders
+from gazepack.jobs.wire import receive_item, send_item
 
 SETTINGS = PackSettings.parse(
     {"fit": {"max_tiles": 2}, "shards": {"samples_per_shard": 10}, "selector": {"name": "greedy"}}
@@ -79,6 +82,25 @@ def test_decoders_give_what_decoding_here_gives(decoders: Decoders, videos: Path
         got = of(items, position)
         assert got[-1] == SegmentEnd(segment=position)
         assert_same_clips(got[:-1], list(clips_of_segment(position, one, SETTINGS)))
+
+
+@pytest.mark.parametrize("is_from_hardware", [True, False])
+def test_a_clip_says_on_the_way_who_decoded_it(is_from_hardware: bool) -> None:
+    """What a decoder knows of the decode device reaches the worker."""
+    clip = Clip(
+        segment=3,
+        view="tiles",
+        number=2,
+        grid=Grid(rows=1, cols=1, patch_size=4),
+        frames_THW3=np.zeros((1, 56, 56, 3), dtype=np.uint8),
+        times_T=(0.5,),
+        is_from_hardware=is_from_hardware,
+    )
+    ours, theirs = Pipe()
+    send_item(theirs, clip)
+    received = receive_item(ours)
+    assert isinstance(received, Clip)
+    assert received.is_from_hardware is is_from_hardware
 
 
 def test_falling_back_to_the_cpu_changes_nothing_and_is_counted(

@@ -1,7 +1,9 @@
 """Hardware decoders, as far as a machine without one can tell: layouts, refusals, falling back."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -120,6 +122,27 @@ def test_a_device_without_a_decoder_falls_back(clip: Path) -> None:
     for a, b in zip(expected, actual, strict=True):
         assert a.time_seconds == b.time_seconds
         assert not b.is_from_hardware
+        np.testing.assert_array_equal(a.rgb_HW3, b.rgb_HW3)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(fps=10.0), Sampling(num_frames=7)])
+def test_frames_as_hardware_gives_them_are_the_same(
+    clip: Path, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in that lays out every frame as hardware does gives the same times and bytes, and says so."""
+    expected = list(decode(clip, sampling, start_seconds=0.5))
+    room = sys.modules[decode.__module__]
+    in_software = room.decoded
+
+    def in_hardware(*arguments: Any) -> Generator[av.VideoFrame]:
+        for frame in in_software(*arguments):
+            yield VideoReformatter().reformat(frame, format="nv12")
+
+    monkeypatch.setattr(room, "decoded", in_hardware)
+    actual = list(decode(clip, sampling, start_seconds=0.5))
+    assert len(actual) >= 7
+    for a, b in zip(expected, actual, strict=True):
+        assert (a.time_seconds, a.is_from_hardware) == (b.time_seconds, not b.is_from_hardware)
         np.testing.assert_array_equal(a.rgb_HW3, b.rgb_HW3)
 
 
