@@ -54,6 +54,12 @@ _OPTIONS = (
         "--thumbnail", is_flag=True, default=None, help="Also see the whole frame in one tile."
     ),
     click.option(
+        "--thumbnail-every",
+        type=click.Choice((1, 2, 4, 8, 16)),
+        help="Keep all finest patches of the thumbnail, of every so-many-th frame.  "
+        "[default: it is gazed at like the tiles, every frame]",
+    ),
+    click.option(
         "--patch-size", type=int, metavar="PIXELS", help="Side of a patch.  [default: 16]"
     ),
     click.option(

@@ -178,7 +178,9 @@ class GazedMllm(nn.Module):
         self, embedded_ND: Tensor, frame_N: Tensor, view_N: Tensor, views: list[dict[str, Any]]
     ) -> Tensor:
         """Put the tokens of one sample in order: by frame, then by view, then as they were gazed at."""
-        key_N = (frame_N.long() * len(views) + view_N).to(embedded_ND.device)
+        every_V = torch.tensor([view.get("every", 1) for view in views], device=view_N.device)
+        key_N = frame_N.long() * every_V[view_N.long()] * len(views) + view_N
+        key_N = key_N.to(embedded_ND.device)
         order_N = key_N.argsort(stable=True)
         embedded_ND = embedded_ND[order_N]
         if not self.prompt.frame or not len(order_N):

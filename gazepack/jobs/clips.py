@@ -14,7 +14,7 @@ import numpy as np
 from gazepack.errors import VideoError
 from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
-from gazepack.jobs.frames import FrameSettings
+from gazepack.jobs.frames import FrameSettings, View
 from gazepack.jobs.sources import Segment
 from gazepack.video import Cut, Source, VideoInfo, cut, decode, fit, probe
 from gazepack.video.picture import Pixels
@@ -33,6 +33,8 @@ class Clip:
     """Position of the clip in its segment."""
     grid: Grid
     """The view's grid."""
+    whole: bool
+    """Whether the view is kept whole."""
     frames_THW3: Pixels
     """uint8."""
     times_T: tuple[float, ...]
@@ -45,7 +47,7 @@ class SegmentStart:
 
     segment: int
     info: VideoInfo
-    views: dict[str, Grid]
+    views: dict[str, View]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +131,9 @@ def _clips(
     number = segment.first_clip
     for frame in frames:
         times.append(round(frame.time_seconds, 6))
-        for name, grid in views.items():
-            fitted[name].append(fit(frame.rgb_HW3, grid))
+        for name, view in views.items():
+            if (len(times) - 1) % view.every == 0:
+                fitted[name].append(fit(frame.rgb_HW3, view.grid))
         if len(times) == CLIP_FRAMES:
             yield from _take(position, number, views, fitted, times)
             number += 1
@@ -141,19 +144,20 @@ def _clips(
 def _take(
     position: int,
     number: int,
-    views: dict[str, Grid],
+    views: dict[str, View],
     fitted: dict[str, list[Pixels]],
     times: list[float],
 ) -> Iterator[Clip]:
     """Make the clip of each view from the frames gathered, and empty the lists."""
-    for name, grid in views.items():
+    for name, view in views.items():
         yield Clip(
             segment=position,
             view=name,
             number=number,
-            grid=grid,
+            grid=view.grid,
+            whole=view.whole,
             frames_THW3=np.stack(fitted[name]),
-            times_T=tuple(times),
+            times_T=tuple(times[:: view.every]),
         )
         fitted[name].clear()
     times.clear()

@@ -25,6 +25,7 @@ from gazepack.autogaze.threads import map_single_threaded
 from gazepack.geometry import TILE_TOKENS, Grid, Ints
 from gazepack.patches import MID_GREY, max_sum_of_squares, psnr, split_tiles
 from gazepack.selectors.base import NOTHING, ClipBatch, Proposal, Proposer, Selection, Selector
+from gazepack.selectors.baselines import All
 from gazepack.selectors.lattice import Lattice, Whole
 from gazepack.selectors.tiles import AsRead, FrameTiles
 
@@ -39,7 +40,7 @@ def choose(
     """Choose the tokens of each clip.
 
     Args:
-        selector: who proposes.
+        selector: who proposes, unless the clips are kept whole.
         clips: the clips, on the device where the work is to be done.
         min_psnr: the bound in dB that every frame shall meet, topped up greedily; no bound if
             `None`. A frame is left below it only where a lossy `as_read` keeps every patch that
@@ -49,6 +50,7 @@ def choose(
     Returns:
         One selection for each clip, the same whatever clips it was batched with.
     """
+    selector = All() if clips.whole else selector
     with torch.inference_mode():
         proposer = selector.begin(clips)
 

@@ -116,6 +116,28 @@ def test_tokens_stand_in_the_order_of_time(little_llava: Llava, make_batch: Make
     assert torch.equal(video_LD, torch.stack(expected))
 
 
+def test_a_view_of_fewer_frames_stands_at_their_times(
+    little_llava: Llava, make_batch: Make
+) -> None:
+    """The second frame of a view that shows every second frame stands with the third of the first view."""
+    model, tokenizer = little_llava()
+    mllm = GazedMllm(
+        model, tokenizer=tokenizer, prompt=dataclasses.replace(ASKED, frame="{number}")
+    )
+    batch = timed(make_batch([square(3)], some))
+    view = torch.tensor([0] * 7 * 2 + [1] * 7)
+    frame = torch.tensor([0] * 7 + [2] * 7 + [0, 0, 0, 1, 1, 1, 1])
+    (first,) = batch.meta[0]["views"]
+    meta = [{"views": [first, first | {"every": 2}]}]
+    batch = dataclasses.replace(batch, view=view, frame=frame, meta=meta)
+    numbers_ND = torch.arange(21.0)[:, None].expand(21, 32)
+    (video_LD,) = mllm.videos(batch, numbers_ND)
+    words = [mllm._text("0")[0], mllm._text("2")[0]]
+    early, late = [*range(7), 14, 15, 16], [*range(7, 14), *range(17, 21)]
+    expected = [words[0], *numbers_ND[early], words[1], *numbers_ND[late]]
+    assert torch.equal(video_LD, torch.stack(expected))
+
+
 def test_gradients_reach_tower_projector_and_language_model(
     little_llava: Llava, make_batch: Make
 ) -> None:
