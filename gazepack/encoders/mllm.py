@@ -13,7 +13,9 @@ not all have.
              S  samples    V  vocabulary
 """
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -30,6 +32,8 @@ from gazepack.loader import Batch
 
 _UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a folder that is missing, damaged, of unknown kind, or in want of a package."""
+HUB_SECONDS = 10.0
+"""How long the hub may take to say whether it has a model."""
 
 
 class GazedMllm(nn.Module):
@@ -128,11 +132,12 @@ class GazedMllm(nn.Module):
                 remedy="pip install gazepack[encoders]",
             ) from error
         prompt = Prompt(template=template, frame=frame) if template else None
+        where: dict[str, Any] = {"local_files_only": not _is_on_hub(path)}
         try:
             model = AutoModelForImageTextToText.from_pretrained(
-                path, use_safetensors=True, trust_remote_code=False, dtype="auto"
+                path, use_safetensors=True, trust_remote_code=False, dtype="auto", **where
             )
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **where)
         except _UNLOADABLE as error:
             raise CheckpointError(
                 f"{path} holds no multimodal model with its tokenizer that transformers can load: {error}",
@@ -143,7 +148,7 @@ class GazedMllm(nn.Module):
         if prompt is None:
             image_token = _image_token(model, tokenizer)
             prompt = Prompt.of_chat(tokenizer, image_token=image_token, frame=frame)
-        kwargs = {**_colours(path), **kwargs}
+        kwargs = {**_colours(path, **where), **kwargs}
         return cls(model, tokenizer=tokenizer, prompt=prompt, **kwargs).eval()
 
     @property
@@ -254,12 +259,39 @@ def _image_token(model: Any, tokenizer: Any) -> str:
     return str(tokenizer.convert_ids_to_tokens(getattr(model.config, "image_token_id", None) or 0))
 
 
-def _colours(path: str) -> dict[str, Any]:
+def _is_on_hub(path: str) -> bool:
+    """Tell a name on the hub from a folder; one that is cached counts as a folder where there is no hub.
+
+    Raises:
+        CheckpointError: there is no such folder, and no such name.
+    """
+    if Path(path).is_dir():
+        return False
+    remedy = "name a folder, or a model on the hub as OWNER/NAME"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+        raise CheckpointError(f"there is no folder {path!r} with a model", remedy=remedy)
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:  # asked once and not for long: transformers would try six times for each of its files
+        HfApi().model_info(path, timeout=HUB_SECONDS)
+    except RepositoryNotFoundError:
+        problem = f"there is no folder {path!r}, and the hub shows no model of that name"
+        raise CheckpointError(problem, remedy=remedy) from None
+    except Exception as error:  # of the network, whichever client the hub's package has
+        if isinstance(try_to_load_from_cache(path, "config.json"), str):
+            return False
+        problem = f"there is no folder {path!r}, and the hub cannot be asked ({error})"
+        raise CheckpointError(problem, remedy=remedy) from error
+    return True
+
+
+def _colours(path: str, **where: Any) -> dict[str, Any]:
     """Return mean and std of a model's image processor, if it has one."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        values, _ = ImageProcessingMixin.get_image_processor_dict(path)
+        values, _ = ImageProcessingMixin.get_image_processor_dict(path, **where)
     except OSError:
         return {}
     names = {"mean": "image_mean", "std": "image_std"}

@@ -240,6 +240,27 @@ def test_damaged_and_foreign_models_are_refused(little_llava: Llava, tmp_path: P
         GazedMllm.from_pretrained(str(tmp_path))
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_name_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, is_known: bool) -> None:
+    """Where nobody answers, or nobody has it, a name that is no folder ends at once, in one line."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    asked = []
+
+    def model_info(_: HfApi, name: str, *, timeout: float) -> None:
+        asked.append((name, timeout))
+        if is_known:
+            raise ConnectionError("nobody there")
+        raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    problem = "the hub cannot be asked .nobody there." if is_known else "the hub shows no model"
+    with pytest.raises(CheckpointError, match=f"no folder 'owner/nowhere', and {problem}"):
+        GazedMllm.from_pretrained("owner/nowhere")
+    assert asked == [("owner/nowhere", 10.0)]
+
+
 def test_without_transformers_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the package is missing, it is said how to get it."""
     monkeypatch.setitem(sys.modules, "transformers", None)

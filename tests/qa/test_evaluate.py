@@ -184,7 +184,7 @@ def test_missing_videos_are_refused_or_left_out(folder: Path, questions: list[Qu
     ("options", "message"),
     [
         (["--data=nowhere"], "nowhere"),
-        (["--model=nowhere", "--data={dense}"], "nowhere holds no multimodal model"),
+        (["--model=nowhere", "--data={dense}"], "there is no folder 'nowhere' with a model; name"),
         (["--prompt=why?", "--data={dense}"], "the prompt 'why?' does not hold"),
         (["--preset=vit", "--data={dense}"], "there is no preset 'vit'"),
         (["--device=tpu", "--data={dense}"], "unknown device 'tpu'"),
