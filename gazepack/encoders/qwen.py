@@ -162,13 +162,8 @@ class GazedQwenTower(nn.Module):
 
     def _positions(self, layout: Layout) -> Tensor:
         """Return the learned positions of the parts of every place of the layout, places x 4 x C."""
-        try:
-            from transformers.vision_utils import get_vision_interpolation_indices_and_weights
-        except ImportError as error:
-            raise UsageError(
-                "this version of transformers cannot interpolate the positions of Qwen3-VL",
-                remedy="pip install --upgrade transformers",
-            ) from error
+        from transformers.vision_utils import get_vision_interpolation_indices_and_weights
+
         grids = [
             [1, MERGE * side * down, MERGE * side * wide]
             for down, wide in layout.shapes
