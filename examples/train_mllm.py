@@ -1,7 +1,7 @@
 """A little MLLM, trained on dense and on gazed video: same videos, same steps, same seeds.
 
     python examples/train_mllm.py [FOLDER] --seeds 3                            all, a table and a plot
-    torchrun --nproc-per-node 2 examples/train_mllm.py FOLDER --tokens 40dB     one of them, on two ranks
+    torchrun --nproc-per-node 2 examples/train_mllm.py FOLDER --tokens 48dB     one of them, on two ranks
 
 Each video is a smooth picture over which a red ball moves until it leaves; in a corner stands a small digit,
 which changes when the ball leaves. The question is which digit stands there before, or after: it needs a detail
