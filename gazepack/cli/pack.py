@@ -55,8 +55,9 @@ _OPTIONS = (
     ),
     click.option(
         "--thumbnail-every",
-        type=click.Choice((1, 2, 4, 8, 16)),
-        help="Keep all finest patches of the thumbnail, of every so-many-th frame.  "
+        type=int,
+        metavar="N",
+        help="Keep all finest patches of the thumbnail, of every N-th frame: 1, 2, 4, 8 or 16.  "
         "[default: it is gazed at like the tiles, every frame]",
     ),
     click.option(
