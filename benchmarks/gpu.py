@@ -1,17 +1,19 @@
 """What an accelerator makes of the engine: the same ids, clips a second, share of its rates, and packing.
 
-    python benchmarks/gpu.py [--device cuda] [--batches 1 8 64 256] [--videos VIDEO...]
+    python benchmarks/gpu.py [--device cuda] [--batches 1 8 64 256] [--videos VIDEO...] [--parts PART...]
 
 1. **Parity.** In float32, clips in groups against the same clips one by one on the CPU: how many have the same
-   ids. In bfloat16, frame by frame: the share of tokens that both choose (intersection over union), and the
-   painting error that either leaves.
-2. **Rates.** Clips of 16 x 224 px a second at `--ratio`: a network of the published size (random weights do the
+   ids.
+2. **bfloat16**, frame by frame at `--ratios`: the share of tokens that both precisions choose (intersection
+   over union), and the painting error that either leaves.
+3. **Rates.** Clips of 16 x 224 px a second at `--ratio`: a network of the published size (random weights do the
    same work) and the one in the package, in both precisions, pixels on the device.
-3. **Roofline.** The matrix rate and the memory rate of the device as measured here, and the share of the matrix
-   rate that the published network's arithmetic comes to.
-4. **Packing.** `gazepack bench pack` of the videos on the device.
+4. **Roofline.** The matrix rate and the memory rate of the device as measured here, and the shares of both that
+   the published network's arithmetic, keys and values come to at the best of the rates.
+5. **Packing.** `gazepack bench pack` of the videos on the device.
 
-Prints one JSON object. Without `--videos` it generates some. `--device cpu` runs all of it, slowly.
+Prints one JSON object; `--parts` leaves some out. Without `--videos` it generates some. `--device cpu` runs all
+of it, slowly.
 """
 
 import argparse
@@ -38,6 +40,8 @@ from gazepack.video.scenes import cuts, objects, pan
 COMMAND = "import sys; from gazepack.cli.main import run; sys.exit(run(sys.argv[1:]))"
 TILE = Grid(rows=1, cols=1)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PARTS = ("parity", "bfloat16", "rates", "roofline", "pack")
+PUBLISHED = "published size"
 
 
 def main() -> None:
@@ -48,29 +52,27 @@ def main() -> None:
         clips = _clips(videos, options.clips)
         device = torch.device(options.device)
         is_cuda = device.type == "cuda"
-        found = {
+        found: dict[str, Any] = {
             "device": torch.cuda.get_device_name(device) if is_cuda else "cpu",
             "torch": torch.__version__,
             "clips": len(clips),
             "ratio": options.ratio,
-            "float32_parity": _parity(clips, device, options.ratio),
-            "bfloat16": _half(clips, device, options.ratio),
-            "clips_per_second": _rates(clips, device, options),
-            "roofline": _roofline(device, options.matrix),
         }
-        best = max(
-            (
-                rate
-                for name, rate in found["clips_per_second"].items()
-                if name.startswith("published")
-            ),
-        )
-        flop = clip_flop(AutoGazeConfig(), options.ratio)
-        found["roofline"]["published_gflop_a_clip"] = round(flop / 1e9, 1)
-        for name in DTYPES:
-            rate = found["roofline"][f"{name}_matrix_flop_per_second"]
-            found["roofline"][f"best_of_{name}_matrix_rate"] = round(best * flop / rate, 4)
-        found["pack"] = _pack(videos, options.device)
+        if "parity" in options.parts:
+            found["float32_parity"] = _parity(clips, device, options.ratio)
+        if "bfloat16" in options.parts:
+            found["bfloat16"] = {
+                str(ratio): _half(clips, device, ratio) for ratio in options.ratios
+            }
+        if "rates" in options.parts:
+            found["clips_per_second"] = _rates(clips, device, options)
+        if "roofline" in options.parts:
+            found["roofline"] = _roofline(device, options.matrix)
+        if {"rates", "roofline"} <= set(options.parts):
+            shares = _shares(found["clips_per_second"], found["roofline"], options.ratio)
+            found["roofline"].update(shares)
+        if "pack" in options.parts:
+            found["pack"] = _pack(videos, options.device)
     print(json.dumps(found, indent=1))
 
 
@@ -81,6 +83,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ratio", type=float, default=0.06)
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.06], help="of bfloat16")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--matrix", type=int, default=8192, help="side of the matrices timed")
     parser.add_argument("--videos", nargs="+", help="at least one clip long each")
     return parser.parse_args()
@@ -99,6 +103,40 @@ def clip_flop(config: AutoGazeConfig, ratio: float) -> float:
     rest = (shape.num_hidden_layers - 1) * tokens * width * (width + 3 * shape.intermediate_size)
     attention = (shape.num_hidden_layers - 1) * tokens**2 * width  # scores and values, half of each
     return 2.0 * (encoder + qkv + rest + attention)
+
+
+def clip_bytes(config: AutoGazeConfig, ratio: float, itemsize: int) -> float:
+    """Count the keys and values that one clip of the published network reads: all of them once a feed.
+
+    A frame's cells are one feed, and each of its steps but the last is another. Weights are read once for a
+    whole batch and left out.
+    """
+    shape = config.decoder
+    tokens = seen = 0
+    for budget in frame_budgets(ratio, CLIP_FRAMES):
+        num_feeds = -(-budget // shape.num_multi_token_pred)
+        seen += CELLS + budget
+        tokens += num_feeds * seen
+    return 2.0 * shape.num_hidden_layers * shape.hidden_size * itemsize * tokens
+
+
+def _shares(rates: dict[str, float], roofline: dict[str, float], ratio: float) -> dict[str, float]:
+    """Return what the best rate of each precision is of what the device could do."""
+    config = AutoGazeConfig()
+    flop = clip_flop(config, ratio)
+    shares = {"published_gflop_a_clip": round(flop / 1e9, 1)}
+    for name, dtype in DTYPES.items():
+        begin = f"{PUBLISHED}, {name}, "
+        best = max(rate for key, rate in rates.items() if key.startswith(begin))
+        num_bytes = clip_bytes(config, ratio, dtype.itemsize)
+        matrix, memory = (
+            roofline[f"{name}_matrix_flop_per_second"],
+            roofline["memory_bytes_per_second"],
+        )
+        shares[f"{name}_megabytes_a_clip"] = round(num_bytes / 1e6, 1)
+        shares[f"{name}_share_of_matrix_rate"] = round(best * flop / matrix, 4)
+        shares[f"{name}_share_of_memory_rate"] = round(best * num_bytes / memory, 4)
+    return shares
 
 
 # ------------------------------------------------------------------------------------------- parts
@@ -145,8 +183,8 @@ def _shared(a: Selection, b: Selection) -> float:
 
 
 def _rates(clips: Tensor, device: torch.device, options: argparse.Namespace) -> dict[str, float]:
-    """Time gazing at batches, best of some rounds; two rounds before make groups and record them."""
-    rates = {}
+    """Time gazing at batches, best of some rounds; on CUDA two before make groups and record them."""
+    rates, warm = {}, 2 if device.type == "cuda" else 0
     for name, make in _models().items():
         for precision, dtype in DTYPES.items():
             model = make(device, dtype)
@@ -154,9 +192,9 @@ def _rates(clips: Tensor, device: torch.device, options: argparse.Namespace) -> 
                 pixels = clips[torch.arange(batch) % len(clips)].to(device)
                 seconds = [
                     _seconds(lambda: model.gaze(pixels, gazing_ratio=options.ratio), device)  # noqa: B023
-                    for _ in range(2 + options.rounds)
+                    for _ in range(warm + options.rounds)
                 ]
-                rates[f"{name}, {precision}, batch {batch}"] = round(batch / min(seconds[2:]), 2)
+                rates[f"{name}, {precision}, batch {batch}"] = round(batch / min(seconds[warm:]), 2)
     return rates
 
 
@@ -192,7 +230,7 @@ def _models() -> dict[str, Callable[[str | torch.device, torch.dtype], AutoGaze]
     """Return what makes each network."""
     published = fresh_network(AutoGazeConfig(), seed=0)
     return {
-        "published size": lambda device, dtype: AutoGaze(published, device=device, dtype=dtype),
+        PUBLISHED: lambda device, dtype: AutoGaze(published, device=device, dtype=dtype),
         "in the package": lambda device, dtype: AutoGaze.bundled(device=device, dtype=dtype),
     }
 

@@ -26,6 +26,7 @@ PLACES: Mapping[str, str] = {
     "fit": "fit.fit",
     "max_tiles": "fit.max_tiles",
     "thumbnail": "fit.thumbnail",
+    "thumbnail_every": "fit.thumbnail_every",
     "patch_size": "fit.patch_size",
     "selector": "selector.name",
     "model": "selector.model",
@@ -56,6 +57,7 @@ class PackOptions(TypedDict, total=False):
     fit: Literal["tiles", "square"]
     max_tiles: int
     thumbnail: bool
+    thumbnail_every: Literal[1, 2, 4, 8, 16]
     patch_size: int
     selector: Literal["autogaze", "greedy", "difference", "random", "all"]
     model: str

@@ -15,7 +15,11 @@ The command line prints `str(error)` and leaves with `error.exit_code`; it print
 All of them survive pickling, so they may be raised in one process and caught in another.
 """
 
+import re
 from typing import Any, ClassVar, Literal
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What could move a terminal's cursor or change its colours, as a stranger's file name may hold."""
 
 Stage = Literal["open", "decode", "fit", "select", "encode"]
 
@@ -37,7 +41,7 @@ class GazepackError(Exception):
 
     def __str__(self) -> str:
         line = f"{self.problem}; {self.remedy}" if self.remedy else self.problem
-        return " ".join(line.split())
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], " ".join(line.split()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args), self.__dict__

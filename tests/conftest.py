@@ -188,3 +188,53 @@ def little_llava() -> Callable[..., tuple[Any, Any]]:
         return model, wrapped
 
     return make
+
+
+@pytest.fixture(scope="session")
+def little_qwen() -> Callable[[str], tuple[Any, Any]]:
+    """Make a Qwen2.5-VL or Qwen3-VL whose merged token has 4 px, of random weights, and its tokenizer."""
+    transformers = pytest.importorskip(
+        "transformers", reason="encoders are not installed: pip install gazepack[encoders]"
+    )
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    special = ["<image>", "<video>", "<in>", "<out>"]
+    words = ["<unk>", *special, *"ABCD.:0123", "which", "one", "then", "the", "red", "blue"]
+    words += ["Answer", *(f"<{second}.0" for second in range(5)), "seconds>"]
+    vision = {"depth": 4, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48}
+    vision |= {"patch_size": 2, "out_hidden_size": 32}
+    text = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2}
+    text |= {"num_hidden_layers": 3, "num_key_value_heads": 2, "vocab_size": len(words)}
+    text |= {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None, "head_dim": 16}
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    ids = {name: words.index(word) for name, word in zip(names, special, strict=True)}
+
+    def make(name: str) -> tuple[Any, Any]:
+        if name == "qwen2.5-vl":
+            vision.update(window_size=16, fullatt_block_indexes=[1, 3], tokens_per_second=2)
+            kinds = "Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration"
+        else:
+            vision.update(num_position_embeddings=81, deepstack_visual_indexes=[0, 2])
+            kinds = "Qwen3VLConfig", "Qwen3VLForConditionalGeneration"
+        config, model = (getattr(transformers, kind) for kind in kinds)
+        torch.manual_seed(0)
+        made = model(
+            config(vision_config=vision, text_config=text | {"rope_parameters": rope}, **ids)
+        ).eval()
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.copy_(torch.randn_like(parameter) * 0.2)
+        tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate(words)}, "<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        wrapped = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, unk_token="<unk>", extra_special_tokens=special
+        )
+        wrapped.chat_template = (
+            "{% for part in messages[0].content %}"
+            "{% if part.type == 'image' %}<in><image><out>{% else %} {{ part.text }}{% endif %}"
+            "{% endfor %} Answer : "
+        )
+        return made, wrapped
+
+    return make

@@ -48,6 +48,12 @@ def test_one_line() -> None:
     assert str(errors.VideoError("cannot read a\nb.mp4", stage="open")) == "cannot read a b.mp4"
 
 
+def test_a_terminal_is_told_nothing_but_text() -> None:
+    """What would move its cursor or colour its lines, say from a file's name, is written out; letters stay."""
+    error = errors.VideoError("\x1b[2Jé \x9b漢🎬.mp4", stage="open")
+    assert str(error) == "\\x1b[2Jé \\x9b漢🎬.mp4"
+
+
 def test_a_place_leads() -> None:
     """A damaged dataset is named by its place first."""
     assert (

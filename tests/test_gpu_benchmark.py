@@ -19,15 +19,21 @@ def test_everything_is_measured(tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
     write_video(film, objects(224, 224, 16), fps=25)
     command = [sys.executable, str(SCRIPT), *SMALL, "--ratio", "0.01", "--videos", str(film)]
+    command += ["--ratios", "0.01"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert set(found["float32_parity"].values()) == {"1 of 1 clips have the same ids"}
-    assert 0 < found["bfloat16"]["shared_tokens"] <= 1
-    assert found["bfloat16"]["bfloat16_psnr"] == pytest.approx(
-        found["bfloat16"]["float32_psnr"], abs=1
-    )
+    half = found["bfloat16"]["0.01"]
+    assert 0 < half["shared_tokens"] <= 1
+    assert half["bfloat16_psnr"] == pytest.approx(half["float32_psnr"], abs=1)
     assert len(found["clips_per_second"]) == 4
     assert min(found["clips_per_second"].values()) > 0
-    assert 0 < found["roofline"]["best_of_float32_matrix_rate"] < 2
+    roofline = found["roofline"]
+    for name in ("float32", "bfloat16"):
+        assert 0 < roofline[f"{name}_share_of_matrix_rate"] < 2
+        assert 0 < roofline[f"{name}_share_of_memory_rate"] < 2
+    # one feed of each frame's cells reads 198, 396, ... tokens of 2 x 4 x 192 values
+    tokens = sum(198 * number for number in range(1, 17))
+    assert roofline["float32_megabytes_a_clip"] == pytest.approx(tokens * 1536 * 4 / 1e6, abs=0.1)
     assert found["pack"]["frames_per_second"]["pack: everything together"] > 0

@@ -12,7 +12,7 @@ at ratio 1.
 import torch
 from torch import Tensor
 
-from gazepack.autogaze.config import DecoderConfig
+from gazepack.autogaze.config import CELLS, DecoderConfig
 
 ACCELERATOR_STRIDE = 256
 """An accelerator looks at a multiple of so many tokens: few shapes to record, and aligned."""
@@ -54,6 +54,8 @@ class KeyValueCache:
         """Tokens seen by each row; also the position of its next token."""
         self.bound = 0
         """No row has seen more."""
+        self._most_new = CELLS + config.num_multi_token_pred
+        self._mask_alone: Tensor | None = None
 
     @property
     def room(self) -> int:
@@ -74,7 +76,38 @@ class KeyValueCache:
             new_BAME = old_BAME.new_zeros((B, A, self._round(max(room, 2 * M)), E))
             new_BAME[:, :, :M] = old_BAME
             self._blocks_BAME[number] = new_BAME
+        self._mask_alone = None
         return True
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is one row of which just what it has seen is looked at: the host knows its end."""
+        return self._stride == 1 and len(self._rows_B1) == 1
+
+    def write_alone(self, layer: int, first: int, keys_NAE: Tensor, values_NAE: Tensor) -> None:
+        """Write a layer's keys and values of tokens from `first` on, of the only row."""
+        at = slice(first, first + len(keys_NAE))
+        keys_BAME, values_BAME = self._blocks_BAME[2 * layer : 2 * layer + 2]
+        keys_BAME[0, :, at] = keys_NAE.transpose(0, 1)
+        values_BAME[0, :, at] = values_NAE.transpose(0, 1)
+
+    def seen_alone(self, layer: int, extent: int) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of the only row up to `extent`, A x M x E each."""
+        keys_BAME, values_BAME = self._blocks_BAME[2 * layer : 2 * layer + 2]
+        return keys_BAME[0, :, :extent], values_BAME[0, :, :extent]
+
+    def mask_alone(self, num_new: int, extent: int) -> Tensor:
+        """Return what is added to scores, N x M, for the last N of the M tokens that the only row has seen.
+
+        It is a view: every such mask is a part of one with a staircase behind enough zeros.
+        """
+        room = self.room
+        if self._mask_alone is None:
+            block = self._blocks_BAME[0]
+            self._mask_alone = block.new_zeros((self._most_new, room + self._most_new))
+            self._mask_alone[:, room:] = block.new_full((self._most_new,) * 2, -torch.inf).triu(1)
+        first = room - (extent - num_new)
+        return self._mask_alone[:num_new, first : first + extent]
 
     def extent(self, num_new: int) -> int:
         """Return how many tokens must be looked at once `num_new` are written to each row."""

@@ -10,7 +10,9 @@ position that is read. It gives up training: the weights are copies and carry no
 """
 
 import copy
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,7 +29,12 @@ from gazepack.autogaze.network import (
     rope_frequencies,
     rotate,
 )
+from gazepack.autogaze.threads import in_halves
 from gazepack.geometry import TILE_SIDE
+
+LEAST_HALVED_PRODUCTS = 2**16
+LEAST_HALVED_ATTENTION = 2**13
+"""From so many new tokens times tokens they see on, a row alone is divided there."""
 
 
 class PackedEncoder:
@@ -65,18 +72,37 @@ class PackedEncoder:
     def frame(self, frame_B3HW: Tensor, past: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return a normalised frame's cells, B x C x D, and what the next frame must be given."""
         weight, bias = self._patch
-        x_BDGG = functional.conv2d(frame_B3HW, weight, bias, stride=weight.shape[-1])
+        x_BDGG = _convolved(frame_B3HW, weight, bias, stride=weight.shape[-1])
         x_BGGD = functional.layer_norm(x_BDGG.movedim(1, -1), (weight.shape[0],), *self._norm)
         x_BDGG = x_BGGD.movedim(-1, 1)
         next_past = []
         for (kernel, kernel_bias), before in zip(self._convs, past, strict=True):
             seen = torch.cat((before, x_BDGG), dim=1)
             next_past.append(seen[:, x_BDGG.shape[1] :])
-            x_BDGG = functional.conv2d(seen, kernel, kernel_bias, padding=kernel.shape[-1] // 2)
+            x_BDGG = _convolved(seen, kernel, kernel_bias, padding=kernel.shape[-1] // 2)
             x_BDGG = x_BDGG.relu()
         x_BCD = x_BDGG.flatten(2).transpose(1, 2)
         cells_BCD = functional.linear(x_BCD, self._project_weight, self._project_bias)
         return cells_BCD + self._places_CD, next_past
+
+
+def _convolved(
+    x_BDHW: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0
+) -> Tensor:
+    """Convolve; on the CPU, where a row is alone, in halves of the channels that come out."""
+    if x_BDHW.device.type != "cpu" or len(weight) < 2:
+        return functional.conv2d(x_BDHW, weight, bias, stride=stride, padding=padding)
+    parts = _parts(len(weight), is_halved=True)
+    found: list[Tensor | None] = [None, None]
+
+    def work(half: int) -> None:
+        at = parts[half]
+        found[half] = functional.conv2d(
+            x_BDHW, weight[at], None if bias is None else bias[at], stride=stride, padding=padding
+        )
+
+    in_halves(work)
+    return torch.cat([part for part in found if part is not None], dim=1)
 
 
 class _PackedLayer:
@@ -106,16 +132,18 @@ class PackedDecoder:
         self.device = decoder.lm_head.weight.device
         self.dtype = decoder.lm_head.weight.dtype
         self.embedding_VD = decoder.model.embed_tokens.weight
-        self._layers = [
+        self.layers = [
             _PackedLayer(layer) for layer in decoder.model.modules() if isinstance(layer, Layer)
         ]
-        self._norm = decoder.model.norm.weight
-        self._heads = torch.cat((decoder.lm_head.weight, decoder.task_loss_prediction_head.weight))
-        self._frequencies = rope_frequencies(self.config).to(self._heads.device)
+        self.norm = decoder.model.norm.weight
+        self.head_weights = torch.cat(
+            (decoder.lm_head.weight, decoder.task_loss_prediction_head.weight)
+        )
+        self.frequencies = rope_frequencies(self.config).to(self.head_weights.device)
 
     def no_heads(self, num_rows: int) -> Tensor:
         """Return room for what `feed` returns."""
-        return self._heads.new_empty((num_rows, self._heads.shape[0]))
+        return self.head_weights.new_empty((num_rows, self.head_weights.shape[0]))
 
     def feed(
         self,
@@ -140,33 +168,42 @@ class PackedDecoder:
         Returns:
             The heads at that token, B x (K V + K).
         """
+        if cache.is_alone:
+            return _FeedAlone(self, cache, x_BND[0], positions_BN[0], extent).heads()[None]
         slots_BN = cache.lengths_B[:, None] + torch.arange(x_BND.shape[1], device=x_BND.device)
         mask_B1NM = self._mask(slots_BN, extent, x_BND.dtype)
-        cos_BN1E, sin_BN1E = (
-            part[:, :, None].to(x_BND.dtype)
-            for part in rope_angles(positions_BN, self._frequencies)
+        cos_BN11E, sin_BN11E = (
+            part[:, :, None, None].to(x_BND.dtype)
+            for part in rope_angles(positions_BN, self.frequencies)
         )
         rows_B = torch.arange(len(last_B), device=x_BND.device)
-        for number, layer in enumerate(self._layers):
-            qkv = functional.linear(self._normed(x_BND, layer.norm_in), layer.qkv)
-            qkv_BN3AE = qkv.reshape(*x_BND.shape[:2], 3, -1, self.config.head_size)
-            q_BNAE, k_BNAE, v_BNAE = qkv_BN3AE.unbind(2)
-            k_BAME, v_BAME = cache.write(
-                number, slots_BN, extent, rotate(k_BNAE, cos_BN1E, sin_BN1E), v_BNAE
-            )
-            q_BNAE = rotate(q_BNAE, cos_BN1E, sin_BN1E)
-            if layer is self._layers[-1]:
+        for number, layer in enumerate(self.layers):
+            normed_BND = self.normed(x_BND, layer.norm_in)
+            qk_BN2AE, v_BNAE = self.projected(layer.qkv, normed_BND, cos_BN11E, sin_BN11E)
+            q_BNAE, k_BNAE = qk_BN2AE.unbind(2)
+            k_BAME, v_BAME = cache.write(number, slots_BN, extent, k_BNAE, v_BNAE)
+            if layer is self.layers[-1]:
                 x_BND, q_BNAE = x_BND[rows_B, last_B, None], q_BNAE[rows_B, last_B, None]
                 mask_B1NM = mask_B1NM[rows_B, :, last_B, None]
             attended_BANE = functional.scaled_dot_product_attention(
                 q_BNAE.transpose(1, 2), k_BAME, v_BAME, attn_mask=mask_B1NM
             )
-            x_BND = x_BND + functional.linear(attended_BANE.transpose(1, 2).flatten(2), layer.out)
-            gate, up = functional.linear(self._normed(x_BND, layer.norm_mlp), layer.gate_up).chunk(
-                2, dim=-1
-            )
-            x_BND = x_BND + functional.linear(functional.silu(gate) * up, layer.down)
-        return functional.linear(self._normed(x_BND[:, 0], self._norm), self._heads)
+            x_BND = self.after(layer, x_BND, attended_BANE.transpose(1, 2).flatten(2))
+        return functional.linear(self.normed(x_BND[:, 0], self.norm), self.head_weights)
+
+    def projected(
+        self, weight: Tensor, normed: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return queries and keys of tokens, ... x 2 x A x E, or keys alone, rotated, and the values."""
+        num_heads, size = self.config.num_attention_heads, self.config.head_size
+        parts = functional.linear(normed, weight).unflatten(-1, (-1, num_heads, size))
+        return rotate(parts[..., :-1, :, :], cos, sin), parts[..., -1, :, :]
+
+    def after(self, layer: _PackedLayer, x: Tensor, attended: Tensor) -> Tensor:
+        """Return the stream behind a layer, given what its heads attended to."""
+        x = x + functional.linear(attended, layer.out)
+        gate, up = functional.linear(self.normed(x, layer.norm_mlp), layer.gate_up).chunk(2, -1)
+        return x + functional.linear(functional.silu(gate) * up, layer.down)
 
     def split_heads(self, heads_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits, B x K x V, and predicted losses, B x K, both float32."""
@@ -175,7 +212,8 @@ class PackedDecoder:
         logits, losses_BK = heads_B[:, :-num_at_once], heads_B[:, -num_at_once:]
         return logits.reshape(-1, num_at_once, VOCABULARY), losses_BK
 
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+    def normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return tokens of unit root mean square, times a weight."""
         return functional.rms_norm(x, weight.shape, weight, self.config.rms_norm_eps)
 
     @staticmethod
@@ -184,6 +222,96 @@ class PackedDecoder:
         hidden_BNM = torch.arange(extent, device=slots_BN.device) > slots_BN[..., None]
         zeros = torch.zeros(hidden_BNM.shape, device=slots_BN.device, dtype=dtype)
         return zeros.masked_fill_(hidden_BNM, -np.inf)[:, None]
+
+
+class _FeedAlone:
+    """One call of `feed` for a row alone, whose last token is read; in halves where there is enough to do.
+
+    Half of the tokens go through a layer's products, then half of the heads attend for all tokens (of fewer
+    tokens the attention would be slower). What is divided follows from its shape, never from the number of
+    threads.
+    """
+
+    def __init__(
+        self,
+        decoder: PackedDecoder,
+        cache: KeyValueCache,
+        x_ND: Tensor,
+        positions_N: Tensor,
+        extent: int,
+    ) -> None:
+        num_new, num_heads = len(x_ND), decoder.config.num_attention_heads
+        self._decoder, self._cache, self._extent = decoder, cache, extent
+        self._tokens = _parts(num_new, is_halved=num_new * extent >= LEAST_HALVED_PRODUCTS)
+        is_halved = num_heads > 1 and num_new * extent >= LEAST_HALVED_ATTENTION
+        self._heads = _parts(num_heads, is_halved=is_halved)
+        self._mask_NM = cache.mask_alone(num_new, extent)
+        self._cos_N11E, self._sin_N11E = (
+            part[:, None, None].to(x_ND.dtype)
+            for part in rope_angles(positions_N, decoder.frequencies)
+        )
+        self._x_ND = x_ND.clone()
+        self._q_NAE = x_ND.new_empty((num_new, num_heads, decoder.config.head_size))
+        self._attended_NAE = torch.empty_like(self._q_NAE)
+        self._last = len(decoder.layers) - 1
+
+    def heads(self) -> Tensor:
+        """Feed; return what the heads say behind the last token."""
+        for number in range(self._last):
+            _each(self._tokens, partial(self._products, number))
+            _each(self._heads, partial(self._attend, number))
+        _each(self._tokens, partial(self._products, self._last))
+        decoder, layer = self._decoder, self._decoder.layers[self._last]
+        # of the last layer one token is read, which sees all
+        keys_AME, values_AME = self._cache.seen_alone(self._last, self._extent)
+        normed_1D = decoder.normed(self._x_ND[-1:], layer.norm_in)
+        q_1D = functional.linear(normed_1D, layer.qkv[: normed_1D.shape[1]])
+        q_11AE = q_1D.view(1, 1, *self._q_NAE.shape[1:])
+        q_1A1E = rotate(q_11AE, self._cos_N11E[-1:], self._sin_N11E[-1:]).transpose(1, 2)
+        attended = functional.scaled_dot_product_attention(q_1A1E, keys_AME[None], values_AME[None])
+        x_1D = decoder.after(layer, self._x_ND[-1:], attended.reshape(1, -1))
+        return functional.linear(decoder.normed(x_1D[0], decoder.norm), decoder.head_weights)
+
+    def _products(self, number: int, half: int) -> None:
+        """Finish the layer before for some tokens, and ask, offer and say what this layer does."""
+        at, decoder, layers = self._tokens[half], self._decoder, self._decoder.layers
+        if number:
+            attended = self._attended_NAE[at].flatten(1)
+            self._x_ND[at] = decoder.after(layers[number - 1], self._x_ND[at], attended)
+        layer, x = layers[number], self._x_ND[at]
+        is_last = number == self._last
+        turned, values = decoder.projected(
+            layer.qkv[x.shape[1] :] if is_last else layer.qkv,  # no query but one
+            decoder.normed(x, layer.norm_in),
+            self._cos_N11E[at],
+            self._sin_N11E[at],
+        )
+        first = self._extent - len(self._x_ND) + at.start
+        self._cache.write_alone(number, first, turned[:, -1], values)
+        if not is_last:
+            self._q_NAE[at] = turned[:, 0]
+
+    def _attend(self, number: int, half: int) -> None:
+        """Let some heads attend for all tokens."""
+        at = self._heads[half]
+        keys_AME, values_AME = self._cache.seen_alone(number, self._extent)
+        self._attended_NAE[:, at] = functional.scaled_dot_product_attention(
+            self._q_NAE[None, :, at].transpose(1, 2),
+            keys_AME[None, at],
+            values_AME[None, at],
+            attn_mask=self._mask_NM,
+        )[0].transpose(0, 1)
+
+
+def _parts(num: int, *, is_halved: bool) -> list[slice]:
+    return [slice(0, num // 2), slice(num // 2, num)] if is_halved else [slice(0, num)]
+
+
+def _each(parts: list[slice], work: Callable[[int], None]) -> None:
+    if len(parts) == 1:
+        work(0)
+    else:
+        in_halves(work)
 
 
 def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gazepack.cli.options import Size, as_json, epilog, print_json
+from gazepack.cli.options import Size, as_json, decode_device, epilog, fallback_line, print_json
 from gazepack.cli.pack import merged, settings_options
 from gazepack.units import size
 
@@ -46,6 +46,7 @@ def bench() -> None:
 )
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Tiles.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@decode_device
 @settings_options
 @as_json
 def pack(
@@ -54,6 +55,7 @@ def pack(
     threads: int,
     batch_size: int,
     device: str,
+    decode_device: str,
     config: Path | None,
     as_json: bool,
     **options: Any,
@@ -67,25 +69,30 @@ def pack(
 
     from gazepack.jobs import DecoderSettings, PackSettings, Resources, build_selector
     from gazepack.jobs.bench import bench_pack
-    from gazepack.jobs.choices import choose_device
+    from gazepack.jobs.choices import check_decode_device, choose_device
     from gazepack.jobs.segment import Segment
     from gazepack.jobs.sources import list_sources
 
     settings = PackSettings.parse(merged(config, options))
     device = choose_device(device)
+    check_decode_device(decode_device)
     torch.set_num_threads(threads)
     found = bench_pack(
         [Segment.from_row(row) for row in list_sources(sources).to_pylist()],
         settings=settings,
         selector=build_selector(settings.selector, device=device),
         resources=Resources(
-            device=device, batch_size=batch_size, decoders=DecoderSettings(num=decoders)
+            device=device,
+            batch_size=batch_size,
+            decoders=DecoderSettings(num=decoders, device=decode_device),
         ),
     )
     if as_json:
         print_json(_pack_values(found))
     else:
         _print_pack(found)
+        if found.spent.fallbacks:
+            click.echo(fallback_line(found.spent.fallbacks, decode_device))
 
 
 def _pack_values(found: "PackBench") -> dict[str, Any]:
@@ -100,6 +107,7 @@ def _pack_values(found: "PackBench") -> dict[str, Any]:
         "share_of_speed_of_light": round(found.share, 4),
         "worker_seconds": {stage: round(s, 3) for stage, s in found.spent.seconds.items()},
         "decoders": found.decoders,
+        "decode_device_fallbacks": found.spent.fallbacks,
         "decoders_needed": round(found.decoders_needed, 2),
         "tiles_per_frame": round(found.tiles_per_frame, 2),
         "tokens_per_frame": round(found.tokens_per_frame, 2),

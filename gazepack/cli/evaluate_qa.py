@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--model",
     required=True,
     metavar="PATH|HUB_ID",
-    help="Multimodal model of the LLaVA layout, with its tokenizer, as transformers saves it.",
+    help="LLaVA, Qwen2.5-VL or Qwen3-VL, with its tokenizer, as transformers saves it.",
 )
 @click.option(
     "--data",

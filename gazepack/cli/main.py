@@ -5,6 +5,7 @@ Command files import nothing heavy at the top; whatever a command needs is impor
 """
 
 import os
+import signal
 import sys
 import traceback
 
@@ -68,7 +69,10 @@ for command in (
 
 def main() -> None:
     """Run the program and leave with its exit code."""
-    sys.exit(run())
+    code = run()
+    # all is said and put away: a second Ctrl-C ends the process, not the libraries as they are taken down
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

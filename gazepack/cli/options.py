@@ -22,6 +22,20 @@ Exit codes:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout.")
 
 
+decode_device = click.option(
+    "--decode-device",
+    default="cpu",
+    show_default=True,
+    metavar="cpu|cuda[:N]",
+    help="Where H.264, HEVC, VP8 and VP9 are decoded, to the same bytes; other videos fall back to the CPU.",
+)
+
+
+def fallback_line(num_videos: int, device: str) -> str:
+    """Say how many videos were not decoded where they were to be."""
+    return f"{num_videos} videos were decoded by the CPU, as {device} has no exact decoder for them"
+
+
 def epilog(*examples: str) -> str:
     """Return what stands below a command's options: its examples and the exit codes."""
     lines = "\n".join(f"  {example}" for example in examples)

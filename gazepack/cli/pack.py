@@ -54,6 +54,13 @@ _OPTIONS = (
         "--thumbnail", is_flag=True, default=None, help="Also see the whole frame in one tile."
     ),
     click.option(
+        "--thumbnail-every",
+        type=int,
+        metavar="N",
+        help="Keep all finest patches of the thumbnail, of every N-th frame: 1, 2, 4, 8 or 16.  "
+        "[default: it is gazed at like the tiles, every frame]",
+    ),
+    click.option(
         "--patch-size", type=int, metavar="PIXELS", help="Side of a patch.  [default: 16]"
     ),
     click.option(
@@ -162,6 +169,7 @@ def pack(
     from gazepack.jobs import PackSettings, build_selector, open_run
 
     crew = crew_of(options)
+    crew.check()
     settings = PackSettings.parse(merged(config, options))
     selector = build_selector(settings.selector, device=crew.own_device)
     how = crew.own_decoders

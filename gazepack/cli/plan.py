@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gazepack.cli.options import as_json, epilog, print_json
+from gazepack.cli.options import as_json, decode_device, epilog, print_json
 from gazepack.cli.pack import merged, settings_options
 from gazepack.units import size
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--price", type=click.FloatRange(min=0), help="Money for one worker and hour.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@decode_device
 @settings_options
 @as_json
 def plan(
@@ -38,6 +39,7 @@ def plan(
     sample: int,
     price: float | None,
     device: str,
+    decode_device: str,
     config: Path | None,
     as_json: bool,
     **options: Any,
@@ -47,18 +49,19 @@ def plan(
     The estimates come with the range in which 90 % of them lie when the sample is drawn again from itself.
     Hours are those of one worker like this machine; they do not hold for other machines.
     """
-    from gazepack.jobs import PackSettings, Resources, build_selector
-    from gazepack.jobs.choices import choose_device
+    from gazepack.jobs import DecoderSettings, PackSettings, Resources, build_selector
+    from gazepack.jobs.choices import check_decode_device, choose_device
     from gazepack.jobs.estimate import estimate
 
     settings = PackSettings.parse(merged(config, options))
     device = choose_device(device)
+    check_decode_device(decode_device)
     selector = build_selector(settings.selector, device=device)
     found = estimate(
         sources,
         settings=settings,
         selector=selector,
-        resources=Resources(device=device),
+        resources=Resources(device=device, decoders=DecoderSettings(device=decode_device)),
         sample=sample,
     )
     if as_json:

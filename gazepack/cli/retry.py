@@ -46,6 +46,7 @@ def retry(
     from gazepack.jobs.ledger import open_retry
 
     crew = crew_of(options)
+    crew.check()
     run = open_retry(uri, model=model, device=crew.own_device, only=stage, sources=sources)
     if not run.plan.listing.num_rows:
         click.echo("nothing to retry", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gazepack.cli.options import SOME_FAILED, Size, print_json
+from gazepack.cli.options import SOME_FAILED, Size, decode_device, fallback_line, print_json
 from gazepack.errors import StorageError
 from gazepack.jobs.crew import Crew
 
@@ -53,6 +53,7 @@ _OPTIONS = (
     click.option(
         "--device", default=_DEFAULT.device, show_default=True, help="auto, cpu, cuda or cuda:N."
     ),
+    decode_device,
     click.option(
         "--video-timeout",
         type=click.FloatRange(min=0, min_open=True),
@@ -149,6 +150,8 @@ def pack_pending(run: "Run", crew: Crew, *, as_json: bool) -> int:
         write_log(run.directory, RunLog.of(tally, wall_seconds=time.monotonic() - began))
     if line := tally.line():
         click.echo(line, err=True)
+    if tally.fallbacks:
+        click.echo(fallback_line(tally.fallbacks, crew.decode_device), err=True)
     # 3. what is there
     summary, out = summarise(run.directory), run.directory.uri
     if as_json:

@@ -7,20 +7,22 @@ from gazepack.encoders.mllm import GazedMllm
 from gazepack.encoders.mrope import mrope_positions
 from gazepack.encoders.presets import PRESETS, Preset, preset, with_preset
 from gazepack.encoders.prompt import Prompt
-from gazepack.encoders.qwen import GazedQwenTower, QwenFeatures
+from gazepack.encoders.qwen import Features, GazedQwenTower
+from gazepack.encoders.runs import Run
 
 __all__ = [
     "PRESETS",
     "Encoded",
+    "Features",
     "GazedEncoder",
     "GazedMllm",
     "GazedQwenTower",
     "Layout",
     "Preset",
     "Prompt",
-    "QwenFeatures",
     "RaggedAttention",
     "Rule",
+    "Run",
     "mrope_positions",
     "preset",
     "with_preset",

@@ -15,13 +15,16 @@ from gazepack.geometry import SCALE_SIDES, TILE_SIDE
 from gazepack.loader import Batch
 
 
-def mrope_positions(batch: Batch, *, tokens_per_second: float | None) -> Tensor:
+def mrope_positions(
+    batch: Batch, *, tokens_per_second: float | None, start_seconds: float | None = None
+) -> Tensor:
     """Return the place of each token in its video.
 
     Args:
         batch: as the loader gives it, with `times` in its views.
         tokens_per_second: how far time moves on in a second: `vision_config.tokens_per_second` of Qwen2.5-VL,
             2 in its published models. None for Qwen3-VL, where the text before a frame tells its time: t is 0.
+        start_seconds: when t is 0; at the first frame of each sample if None.
 
     Returns:
         int64 N x 3, from 0; add the position where the video (or for Qwen3-VL the frame) starts in the text.
@@ -34,15 +37,22 @@ def mrope_positions(batch: Batch, *, tokens_per_second: float | None) -> Tensor:
     )
     time_N = torch.zeros_like(height_N)
     if tokens_per_second is not None:
-        time_N = (_seconds(batch) * tokens_per_second).long()
+        time_N = (_seconds(batch, start_seconds) * tokens_per_second).long()
     return torch.stack((time_N, height_N, width_N), dim=1)
 
 
-def _seconds(batch: Batch) -> Tensor:
-    """Return the time of each token's frame since the first frame of its sample, float64 N."""
+def _seconds(batch: Batch, start_seconds: float | None) -> Tensor:
+    """Return the time of each token's frame since the start or the first frame of its sample, float64 N."""
     device = batch.frame.device
     views = [(sample["views"], view) for sample in batch.meta for view in sample["views"]]
-    times = [[time - of[0]["times"][0] for time in view["times"]] for of, view in views]
+    starts = [
+        of[0]["times"][0] if start_seconds is None and of[0]["times"] else start_seconds or 0.0
+        for of, _ in views
+    ]
+    times = [
+        [time - start for time in view["times"]]
+        for (_, view), start in zip(views, starts, strict=True)
+    ]
     num_views = torch.tensor([len(sample["views"]) for sample in batch.meta], dtype=torch.int64)
     num_frames = torch.tensor([len(each) for each in times], dtype=torch.int64)
     first_view_S = (num_views.cumsum(0) - num_views).to(device)

@@ -33,10 +33,17 @@ PRESETS: dict[str, Preset] = {
         encoder={"attention": "block_causal", "mean": _HALF, "std": _HALF},
     ),
     "siglip-so400m-p14-392": Preset(
-        summary="SigLIP so400m as NVILA-HD-Video reads it: 128 frames of up to 48 pictures of 392 px",
+        summary="SigLIP so400m as NVILA-HD-Video reads it: 128 frames of up to 48 pictures of 392 px, "
+        "64 whole thumbnails",
         pack={
             "sampling": {"num_frames": 128},
-            "fit": {"fit": "tiles", "patch_size": 14, "max_tiles": 192, "thumbnail": True},
+            "fit": {
+                "fit": "tiles",
+                "patch_size": 14,
+                "max_tiles": 192,
+                "thumbnail": True,
+                "thumbnail_every": 2,
+            },
             "selector": {
                 "name": "autogaze",
                 "gazing_ratio": [0.2] + [0.06] * 15,

@@ -21,6 +21,8 @@ class Prompt:
     """Holds `{video}`, then `{question}`; the answer follows it."""
     frame: str = ""
     """Stands before the tokens of each frame that has any, with `{number}`, from 0, or `{seconds}` in it."""
+    frame_end: str = ""
+    """Stands after them."""
 
     def __post_init__(self) -> None:
         places = [self.template.find(VIDEO), self.template.find(QUESTION)]

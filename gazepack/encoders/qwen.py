@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gazepack.encoders.backbone import Colour
 from gazepack.encoders.layout import Layout
 from gazepack.errors import UsageError
 from gazepack.geometry import SCALE_SIDES, TILE_SIDE
@@ -38,8 +39,8 @@ MERGE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class QwenFeatures:
-    """What a tower gives for a batch."""
+class Features:
+    """What a multimodal model has of the tokens of a batch."""
 
     tokens_ND: Tensor
     """One for each token, in the order of the batch."""
@@ -52,12 +53,16 @@ class GazedQwenTower(nn.Module):
 
     Args:
         tower: `model.visual` of either, of transformers; it is used, not copied.
+        mean: subtracted from colours of 0 to 1; the family's own if None.
+        std: they are divided by it then; likewise.
 
     Raises:
         UsageError: a model of another kind, or one that merges other than 2 x 2 patches of 2 frames.
     """
 
-    def __init__(self, tower: Any) -> None:
+    def __init__(
+        self, tower: Any, *, mean: Colour | None = None, std: Colour | None = None
+    ) -> None:
         super().__init__()
         config = getattr(tower, "config", None)
         family = getattr(config, "model_type", type(tower).__name__)
@@ -74,8 +79,8 @@ class GazedQwenTower(nn.Module):
             )
         self.tower = tower
         self._is_qwen3 = family == "qwen3_vl_vision"
-        self.mean = _HALF if self._is_qwen3 else _CLIP_MEAN
-        self.std = _HALF if self._is_qwen3 else _CLIP_STD
+        self.mean = mean or (_HALF if self._is_qwen3 else _CLIP_MEAN)
+        self.std = std or (_HALF if self._is_qwen3 else _CLIP_STD)
 
     @property
     def patch_size(self) -> int:
@@ -86,7 +91,7 @@ class GazedQwenTower(nn.Module):
         """Return one feature for each token, N x D, in the order of the batch."""
         return self.encode(batch).tokens_ND
 
-    def encode(self, batch: Batch) -> QwenFeatures:
+    def encode(self, batch: Batch) -> Features:
         """Return the features of tokens, and those of inner layers.
 
         Raises:
@@ -127,16 +132,14 @@ class GazedQwenTower(nn.Module):
         back_N = torch.empty_like(at_N).scatter_(
             0, at_N, torch.arange(len(at_N), device=at_N.device)
         )
-        return QwenFeatures(tokens_ND=merged[back_N], deepstack=tuple(x[back_N] for x in inner))
+        return Features(tokens_ND=merged[back_N], deepstack=tuple(x[back_N] for x in inner))
 
-    def _encode_nothing(self, like: Tensor) -> QwenFeatures:
+    def _encode_nothing(self, like: Tensor) -> Features:
         """Return no features; gradients of zero flow from them into every weight, as other ranks expect."""
         pixels = like.new_zeros(len(_PARTS), 3 * 2 * int(self.tower.config.patch_size) ** 2)
         given = self.tower(pixels, grid_thw=torch.tensor([[1, MERGE, MERGE]], device=like.device))
         inner = given.deepstack_features if self._is_qwen3 else ()
-        return QwenFeatures(
-            tokens_ND=given.pooler_output[:0], deepstack=tuple(x[:0] for x in inner)
-        )
+        return Features(tokens_ND=given.pooler_output[:0], deepstack=tuple(x[:0] for x in inner))
 
     def _by_window(self, batch: Batch, layout: Layout) -> tuple[Tensor, Tensor]:
         """Sort the tokens of each frame by the window that the tower's blocks look at.
@@ -159,13 +162,8 @@ class GazedQwenTower(nn.Module):
 
     def _positions(self, layout: Layout) -> Tensor:
         """Return the learned positions of the parts of every place of the layout, places x 4 x C."""
-        try:
-            from transformers.vision_utils import get_vision_interpolation_indices_and_weights
-        except ImportError as error:
-            raise UsageError(
-                "this version of transformers cannot interpolate the positions of Qwen3-VL",
-                remedy="pip install --upgrade transformers",
-            ) from error
+        from transformers.vision_utils import get_vision_interpolation_indices_and_weights
+
         grids = [
             [1, MERGE * side * down, MERGE * side * wide]
             for down, wide in layout.shapes

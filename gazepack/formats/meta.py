@@ -64,6 +64,8 @@ class ViewMeta(_Model):
     """Tiles across the frame."""
     patch_size: int = Field(ge=4, le=64)
     """Side of every patch, in pixels."""
+    every: int = Field(default=1, ge=1)
+    """Its frame `n` is frame `n * every` of the first view."""
     times: list[float]
     """Seconds from the start of the video."""
     tokens: list[int]
@@ -110,9 +112,20 @@ class SampleMeta(_Model):
     """The manifest's own metadata."""
 
     @model_validator(mode="after")
-    def _has_a_view(self) -> Self:
+    def _has_views_of_the_same_frames(self) -> Self:
         if not self.views:
             raise ValueError("a sample needs at least one view")
+        num_frames = len(self.views[0].times)
+        for view in self.views:
+            if view.every != 1 and (view is not self.views[-1] or view is self.views[0]):
+                raise ValueError(
+                    f"view {view.name!r} leaves out frames, and is not a further, last one"
+                )
+            if len(view.times) != -(-num_frames // view.every):
+                raise ValueError(
+                    f"view {view.name!r} has {len(view.times)} frames: the first has {num_frames}, "
+                    f"of which it shows every {view.every}."
+                )
         return self
 
 

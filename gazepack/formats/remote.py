@@ -19,12 +19,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from gazepack.errors import GazepackError
+from gazepack.errors import GazepackError, UsageError
 
 PATIENCE = "GAZEPACK_RETRY_SECONDS"
 PATIENCE_SECONDS = 60.0
@@ -65,6 +66,8 @@ _SECRET_NAMES = (
     "|(?:[a-z]+[_-])?token|(?:[a-z]+[_-])?secret|api[_-]?key|access[_-]?key"
 )
 _SECRET_QUERY = re.compile(rf"([?&;](?:{_SECRET_NAMES})=)[^&;#\s'\"]+", re.IGNORECASE)
+
+_ONE_SLASH = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")
 
 T = TypeVar("T")
 
@@ -114,9 +117,18 @@ def persistently(action: Callable[[], T]) -> T:
 
 def may_pass(error: Exception) -> bool:
     """Return whether the same request might succeed later."""
+    if isinstance(error, FileNotFoundError) and _is_outage(error.__cause__):
+        return True
     names = {kind.__name__ for kind in type(error).__mro__}
     refused = isinstance(error, OSError) and error.errno == errno.EINVAL  # such as a range outside
     return not isinstance(error, _FINAL) and not names & _FINAL_NAMES and not refused
+
+
+def _is_outage(fault: BaseException | None) -> bool:
+    """Return whether a web server is away or overloaded, which fsspec's client calls a missing file."""
+    names = {kind.__name__ for kind in type(fault).__mro__}
+    status = getattr(fault, "status", 0)
+    return "ClientConnectionError" in names or status == 429 or status >= 500
 
 
 def without_secrets(text: str) -> str:
@@ -144,6 +156,23 @@ def is_remote(uri: str) -> bool:
     return "://" in uri and not uri.startswith(("file://", "local://"))
 
 
+def local_path(place: str) -> Path:
+    """Return a path of this machine, `~` in front being the user's home.
+
+    A shell writes `~` out in `--out ~/packed`, but bash does not in `--out=~/packed`, nor Python anywhere.
+
+    Raises:
+        UsageError: it is a URI that lost a slash, as `str(pathlib.Path("s3://bucket"))` does.
+    """
+    found = _ONE_SLASH.match(place)
+    if found and found[1] in fsspec.available_protocols():
+        raise UsageError(
+            f"{place!r} is no URI: it has one slash for two, as pathlib.Path leaves it",
+            remedy=f"write {found[1]}://..., as a string",
+        )
+    return Path(os.path.expanduser(place))  # noqa: PTH111 (which raises where there is no such user)
+
+
 @contextmanager
 def opened_source(uri: str) -> Iterator[str | BinaryIO]:
     """Give a local path as it is, and open a remote file to be read by ranges.
@@ -164,9 +193,19 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, uri: str) -> None:
         self.name: str = without_secrets(uri)
         self._fs, self._path = filesystem(uri)
-        self._size = int(persistently(lambda: self._fs.size(self._path)))
+        self._size = self._ask_size()
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def _ask_size(self) -> int:
+        try:
+            size = persistently(lambda: self._fs.size(self._path))
+        except FileNotFoundError as error:  # whose text is the address
+            reason = str(error.__cause__) if _is_outage(error.__cause__) else "no such file"
+            raise OSError(reason) from error
+        if size is None:
+            raise OSError("the server does not tell its size, so that it cannot be read by ranges")
+        return int(size)
 
     def readable(self) -> bool:
         """Return True."""
@@ -211,5 +250,5 @@ class RemoteFile(io.RawIOBase):
     def _fetch(self, start: int, end: int) -> bytes:
         data = bytes(self._fs.cat_file(self._path, start=start, end=end))
         if len(data) != end - start:
-            raise OSError(f"{len(data)} bytes came of {end - start} asked")
+            raise OSError(f"{len(data)} bytes came where {end - start} were asked for by range")
         return data

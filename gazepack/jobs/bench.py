@@ -23,14 +23,14 @@ from torch import Tensor
 from gazepack.errors import SourceError, VideoError
 from gazepack.formats import AnyCodec, DatasetDirectory, PlacesCodec
 from gazepack.formats.remote import opened_source
-from gazepack.geometry import CLIP_FRAMES, Grid
+from gazepack.geometry import CLIP_FRAMES
 from gazepack.jobs.clips import Clip, SegmentEnd
 from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.metrics import Tally
 from gazepack.jobs.plan import Unit
 from gazepack.jobs.segment import Segment
 from gazepack.jobs.settings import PackSettings
-from gazepack.jobs.unit import Resources, VideoDone, as_read, clip_batch, pack_unit
+from gazepack.jobs.unit import Kind, Resources, VideoDone, as_read, clip_batch, kind_of, pack_unit
 from gazepack.patches import cut, pyramid, split_tiles
 from gazepack.selectors import ClipBatch, Gazing, Selection, Selector, choose
 from gazepack.video import decode, fit, probe
@@ -120,7 +120,7 @@ def bench_pack(
         kept = sum(len(clip.times_T) for clip in clips)
         spent = Tally()
         stages = [
-            *_decode_and_fit(segments, settings),
+            *_decode_and_fit(segments, settings, resources.decoders.device),
             decoded,
             *_gaze(selector, batches),
             Stage(name="choose", what=_who(selector, settings), frames=kept, seconds=chosen),
@@ -160,7 +160,9 @@ def _decode(segments: Sequence[Segment], decoders: Decoders) -> tuple[list[Clip]
     return clips, Stage(name="decode", what=what, frames=frames, seconds=seconds)
 
 
-def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list[Stage]:
+def _decode_and_fit(
+    segments: Sequence[Segment], settings: PackSettings, decode_device: str
+) -> list[Stage]:
     """Decode the first segment that can be in this process, and fit its frames."""
     for segment in segments:
         start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
@@ -171,7 +173,13 @@ def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list
                 frames = [
                     frame.rgb_HW3
                     for frame, _ in zip(
-                        decode(source, settings.sampling, start_seconds=start, end_seconds=end),
+                        decode(
+                            source,
+                            settings.sampling,
+                            start_seconds=start,
+                            end_seconds=end,
+                            device=decode_device,
+                        ),
                         range(max(CLIP_FRAMES, MEMORY // (info.width * info.height * 12))),
                         strict=False,
                     )
@@ -180,7 +188,7 @@ def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list
             continue
         seconds = time.perf_counter() - began
         size = f"{info.display_width} x {info.display_height}, one thread"
-        grids = list(settings.fit.views(info).values())
+        grids = [view.grid for view in settings.fit.views(info).values()]
         began = time.perf_counter()
         for frame in frames:
             for grid in grids:
@@ -198,12 +206,12 @@ def _decode_and_fit(segments: Sequence[Segment], settings: PackSettings) -> list
 
 
 def _batches(clips: Sequence[Clip], keys: Sequence[str], resources: Resources) -> list[ClipBatch]:
-    """Put clips of one grid together, in batches of the size that packing fills them to."""
-    by_grid: dict[Grid, list[Clip]] = {}
+    """Put clips of one kind together, in batches of the size that packing fills them to."""
+    by_kind: dict[Kind, list[Clip]] = {}
     for clip in clips:
-        by_grid.setdefault(clip.grid, []).append(clip)
+        by_kind.setdefault(kind_of(clip), []).append(clip)
     batches = []
-    for grid, alike in by_grid.items():
+    for (grid, _), alike in by_kind.items():
         size = -(-resources.batch_size // grid.num_tiles)
         for start in range(0, len(alike), size):
             some = alike[start : start + size]
@@ -233,7 +241,7 @@ def _gaze(selector: Selector, batches: Sequence[ClipBatch]) -> list[Stage]:
     """Time the network by itself, if there is one: to a ratio, and to a threshold."""
     if not isinstance(selector, Gazing):
         return []
-    tiles_BT3SS = torch.cat([_tiles(batch) for batch in batches])[:GAZE_CLIPS]
+    tiles_BT3SS = torch.cat([_tiles(batch) for batch in batches if not batch.whole])[:GAZE_CLIPS]
     if not len(tiles_BT3SS):
         return []
     frames = len(tiles_BT3SS) * CLIP_FRAMES

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from gazepack.errors import UsageError
+from gazepack.video import hardware
 
 Executor = Literal["serial", "ray"]
 
@@ -28,6 +29,24 @@ def choose_device(device: str) -> str:
     if kind not in ("cpu", "cuda") or (kind == "cuda" and not available):
         raise UsageError(f"device {device!r} is not to be had here", remedy="use --device cpu")
     return device
+
+
+def check_decode_device(device: str, *, is_here: bool = True) -> None:
+    """Refuse a decode device that cannot be used, before anything is decoded.
+
+    Args:
+        device: what the user said.
+        is_here: whether decoding happens on this machine; if not, only the name can be checked.
+
+    Raises:
+        UsageError: PyAV does not know it, or it cannot be opened.
+    """
+    if device == hardware.CPU:
+        return
+    if is_here:
+        hardware.open_device(device)
+    else:
+        hardware.check_is_known(device)
 
 
 def choose_executor(asked: Executor | None, *, num_units: int, address: str | None) -> Executor:

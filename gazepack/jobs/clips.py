@@ -6,19 +6,23 @@ length.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
 from gazepack.errors import VideoError
 from gazepack.formats.remote import opened_source
 from gazepack.geometry import CLIP_FRAMES, Grid
-from gazepack.jobs.frames import FrameSettings
+from gazepack.jobs.frames import FrameSettings, View
 from gazepack.jobs.segment import Segment
-from gazepack.video import Cut, Source, VideoInfo, cut, decode, fit, probe
+from gazepack.video import Cut, Frame, Source, VideoInfo, cut, decode, fit, probe
+from gazepack.video.hardware import CPU
 from gazepack.video.picture import Pixels
 from gazepack.video.source import faults
+
+REACHED = "check the address, the credentials and the network"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,10 +37,14 @@ class Clip:
     """Position of the clip in its segment."""
     grid: Grid
     """The view's grid."""
+    whole: bool
+    """Whether the view is kept whole."""
     frames_THW3: Pixels
     """uint8."""
     times_T: tuple[float, ...]
     """Seconds from the first frame of the video."""
+    is_from_hardware: bool = False
+    """Whether the decode device decoded it, and not the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +53,7 @@ class SegmentStart:
 
     segment: int
     info: VideoInfo
-    views: dict[str, Grid]
+    views: dict[str, View]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +78,7 @@ Item = Clip | SegmentStart | SegmentEnd
 
 
 def clips_of_segment(
-    position: int, segment: Segment, settings: FrameSettings
+    position: int, segment: Segment, settings: FrameSettings, *, device: str = CPU
 ) -> Iterator[Clip | SegmentStart]:
     """Yield the start of a segment and the clips of all its views, in order of time.
 
@@ -78,6 +86,7 @@ def clips_of_segment(
         position: of the segment in its unit.
         segment: what to decode.
         settings: how to sample and fit.
+        device: where to decode; see `gazepack.video.hardware`.
 
     Raises:
         VideoError: it cannot be opened or decoded; at the `next` that finds out.
@@ -85,9 +94,21 @@ def clips_of_segment(
     if segment.problem is not None:
         raise VideoError(segment.problem, stage="open")
     with ExitStack() as stack:
-        with faults(segment.shown_uri, "open"):
+        source = stack.enter_context(_source_of(segment))
+        yield from _clips(position, segment, source, settings, device)
+
+
+@contextmanager
+def _source_of(segment: Segment) -> Iterator[str | BinaryIO]:
+    """Open a segment's file, if it is remote; what is wrong with its content is found later.
+
+    Raises:
+        VideoError: it is not there, or out of reach.
+    """
+    with ExitStack() as stack:
+        with faults(segment.shown_uri, "open", remedy=REACHED):
             source = stack.enter_context(opened_source(segment.uri))
-        yield from _clips(position, segment, source, settings)
+        yield source
 
 
 def measure_segment(position: int, segment: Segment, settings: FrameSettings) -> Iterator[Measured]:
@@ -100,8 +121,7 @@ def measure_segment(position: int, segment: Segment, settings: FrameSettings) ->
     assert longest is not None
     start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
     with ExitStack() as stack:
-        with faults(segment.shown_uri, "open"):
-            source = stack.enter_context(opened_source(segment.uri))
+        source = stack.enter_context(_source_of(segment))
         found = cut(
             source,
             settings.sampling,
@@ -114,7 +134,7 @@ def measure_segment(position: int, segment: Segment, settings: FrameSettings) ->
 
 
 def _clips(
-    position: int, segment: Segment, source: Source, settings: FrameSettings
+    position: int, segment: Segment, source: Source, settings: FrameSettings, device: str
 ) -> Iterator[Clip | SegmentStart]:
     """Decode one open segment."""
     info = probe(source)
@@ -122,38 +142,47 @@ def _clips(
     yield SegmentStart(segment=position, info=info, views=views)
     start, end = settings.range_of(segment.start_seconds, segment.end_seconds)
     frames = decode(
-        source, settings.sampling, start_seconds=start, end_seconds=end, part=segment.part
+        source,
+        settings.sampling,
+        start_seconds=start,
+        end_seconds=end,
+        part=segment.part,
+        device=device,
     )
     fitted: dict[str, list[Pixels]] = {name: [] for name in views}
     times: list[float] = []
     number = segment.first_clip
     for frame in frames:
         times.append(round(frame.time_seconds, 6))
-        for name, grid in views.items():
-            fitted[name].append(fit(frame.rgb_HW3, grid))
+        for name, view in views.items():
+            if (len(times) - 1) % view.every == 0:
+                fitted[name].append(fit(frame.rgb_HW3, view.grid))
         if len(times) == CLIP_FRAMES:
-            yield from _take(position, number, views, fitted, times)
+            yield from _take(position, number, views, fitted, times, frame)
             number += 1
     if times:
-        yield from _take(position, number, views, fitted, times)
+        yield from _take(position, number, views, fitted, times, frame)
 
 
 def _take(
     position: int,
     number: int,
-    views: dict[str, Grid],
+    views: dict[str, View],
     fitted: dict[str, list[Pixels]],
     times: list[float],
+    last: Frame,
 ) -> Iterator[Clip]:
-    """Make the clip of each view from the frames gathered, and empty the lists."""
-    for name, grid in views.items():
+    """Make the clip of each view from the frames gathered up to `last`, and empty the lists."""
+    for name, view in views.items():
         yield Clip(
             segment=position,
             view=name,
             number=number,
-            grid=grid,
+            grid=view.grid,
+            whole=view.whole,
             frames_THW3=np.stack(fitted[name]),
-            times_T=tuple(times),
+            times_T=tuple(times[:: view.every]),
+            is_from_hardware=last.is_from_hardware,
         )
         fitted[name].clear()
     times.clear()

@@ -28,6 +28,8 @@ class Crew:
     """As `choose_executor` finds if `None`."""
     device: str = "auto"
     """Where patches are chosen: `auto`, `cpu`, `cuda` or `cuda:N`."""
+    decode_device: str = "cpu"
+    """Where videos are decoded that can be decoded exactly there: `cpu`, `cuda` or `cuda:N`."""
     batch_size: int = 32
     """Tiles of clips that are chosen for at once."""
     video_timeout: float = 600.0
@@ -59,6 +61,17 @@ class Crew:
         from gazepack.jobs.choices import choose_device
 
         return "cpu" if self.gpus_per_worker else choose_device(self.device)
+
+    def check(self) -> None:
+        """Refuse a decode device before anything is begun; the machines of a cluster look for themselves.
+
+        Raises:
+            UsageError: PyAV does not know it, or it cannot be opened.
+        """
+        from gazepack.jobs.choices import check_decode_device
+
+        elsewhere = self.ray_address is not None or bool(self.gpus_per_worker)
+        check_decode_device(self.decode_device, is_here=not elsewhere)
 
     def executor_of(self, run: "Run") -> "Executor":
         """Return who packs what is pending.
@@ -109,6 +122,7 @@ class Crew:
             timeout_seconds=self.video_timeout,
             memory_bytes=self.video_memory,
             attempts=self.attempts,
+            device=self.decode_device,
         )
 
     def _resources(self, device: str, decoders: "DecoderSettings") -> "Resources":

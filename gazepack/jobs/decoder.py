@@ -11,26 +11,30 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
-from gazepack.errors import VideoError
+from gazepack.errors import UsageError, VideoError
 from gazepack.formats.remote import without_secrets
 from gazepack.jobs.clips import Item, Measured, SegmentEnd, clips_of_segment, measure_segment
 from gazepack.jobs.frames import FrameSettings
 from gazepack.jobs.segment import Segment
 from gazepack.jobs.wire import receive_json, send_item, send_json
+from gazepack.video import hardware
 
 _PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
 
-TASKS: dict[str, Callable[[int, Segment, FrameSettings], Iterator[Item | Measured]]] = {
-    "clips": clips_of_segment,
-    "measure": measure_segment,
-}
-"""What may be asked of a decoder."""
+Task = Callable[[int, Segment, FrameSettings], Iterator[Item | Measured]]
+
+
+def tasks(device: str) -> dict[str, Task]:
+    """Return what may be asked of a decoder."""
+    return {"clips": partial(clips_of_segment, device=device), "measure": measure_segment}
 
 
 def serve(connection: Connection, *, parent: int) -> None:
@@ -43,12 +47,15 @@ def serve(connection: Connection, *, parent: int) -> None:
     _end_with(parent)
     try:
         hello = receive_json(connection)
+        # an open device keeps its address space, which for CUDA is larger than any limit of ours
+        _opened = _device(hello["device"])
         _limit_memory(hello["memory_bytes"])
+        known = tasks(hello["device"])
         settings = FrameSettings.model_validate(hello["settings"])
         while True:
             request = receive_json(connection)
             position, segment = request["position"], Segment.from_row(request["segment"])
-            items = TASKS[request["task"]](position, segment, settings)
+            items = known[request["task"]](position, segment, settings)
             end = _do(connection, position, segment, items, hello["timeout_seconds"])
             send_item(connection, end)
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -109,6 +116,15 @@ def too_slow(uri: str, seconds: float) -> VideoError:
         stage="decode",
         remedy="raise --video-timeout or split the video",
     )
+
+
+def _device(name: str) -> object:
+    """Return an open decode device, if it is one and can be opened; if it cannot, its videos will say so."""
+    if name == hardware.CPU:
+        return None
+    with suppress(UsageError):
+        return hardware.open_device(name)
+    return None
 
 
 def _limit_memory(num_bytes: int | None) -> None:

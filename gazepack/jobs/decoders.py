@@ -26,6 +26,7 @@ from gazepack.jobs.nursery import Born, Nursery, NurseryError
 from gazepack.jobs.segment import Segment
 from gazepack.jobs.wire import receive_item, send_json
 from gazepack.video import Cut
+from gazepack.video.hardware import CPU
 
 GRACE_SECONDS = 2.0
 """How much longer than allowed a decoder may be silent, since it keeps its own clock too."""
@@ -48,6 +49,8 @@ class DecoderSettings:
     """How much memory the decoding of one video may take beyond what an idle decoder has."""
     attempts: int = 2
     """How often a video is tried before it is given up."""
+    device: str = CPU
+    """Where videos are decoded that can be decoded exactly there; the others are decoded by the CPU."""
     ahead_bytes: int = 2**28
     """Decoded frames that may wait for a busy worker: the next batches of tiles, while it chooses for one."""
 
@@ -82,6 +85,7 @@ class Decoders:
             "settings": settings.model_dump(mode="json", include=set(FrameSettings.model_fields)),
             "timeout_seconds": how.timeout_seconds,
             "memory_bytes": how.memory_bytes,
+            "device": how.device,
         }
         self._nursery = nursery
         self._given = nursery

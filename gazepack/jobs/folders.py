@@ -22,7 +22,7 @@ from gazepack.formats.remote import (
     persistently,
     without_secrets,
 )
-from gazepack.jobs.segment import Segment, key_of
+from gazepack.jobs.segment import Segment, key_of, unicode_of
 
 _SUFFIXES = (
     ".3gp .264 .265 .asf .avi .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts .m4v .mkv .mov .mp4 .mpeg "
@@ -30,6 +30,8 @@ _SUFFIXES = (
 )
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 """What is taken from a folder. A file that is named itself is tried whatever its suffix."""
+MAX_BYTES = 2**50
+"""The largest file there is; a manifest that says more is taken to mean this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,10 @@ def _list_local(source: str) -> list[FoundFile]:
             found = [_found(file, root=file.parent) for file in matches if file.is_file()]
             problem, remedy = f"{source!r} does not exist", "check the path"
     except OSError as error:
-        raise SourceError(f"{source!r} cannot be listed ({error.strerror})") from error
+        raise SourceError(
+            f"{error.filename or source!r} cannot be listed ({error.strerror})",
+            remedy="give yourself permission, or name what you want from beside it",
+        ) from error
     if not found:
         raise SourceError(problem, remedy=remedy)
     return found
@@ -71,15 +76,22 @@ def _expanded(pattern: str) -> list[Path]:
 
 
 def _found(file: Path, *, root: Path) -> FoundFile:
-    return FoundFile(uri=str(file), bytes=file.stat().st_size, root=str(root))
+    return FoundFile(uri=str(file), bytes=size_of(None, str(file)), root=str(root))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent) / name
-            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+def _walk(top: Path) -> Iterator[Path]:
+    """Yield the videos below a folder; links are followed, but not into a folder that the way leads through.
+
+    A link to nothing, such as that of a file which DVC or git-annex has not fetched, is a video that will fail.
+    """
+    ways: list[tuple[Path, frozenset[str]]] = [(top, frozenset())]
+    while ways:
+        folder, above = ways.pop()
+        here = os.path.realpath(folder)
+        for path in folder.iterdir() if here not in above else ():
+            if path.is_dir():
+                ways.append((path, above | {here}))
+            elif path.suffix.lower() in VIDEO_SUFFIXES and (path.is_file() or not path.exists()):
                 yield path
 
 
@@ -138,9 +150,8 @@ def named(files: Iterable[FoundFile]) -> Iterator[Segment]:
     common = _common_folder([absolute(file.root) for file in unique.values()])
     for path, file in unique.items():
         name = lasting(path)[len(common) :].lstrip("/")
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        uri = path.encode("utf-8", "backslashreplace").decode()
-        segment = Segment(id=shown, key=key_of(shown), uri=uri, bytes=file.bytes)
+        shown = unicode_of(name)
+        segment = Segment(id=shown, key=key_of(shown), uri=unicode_of(path), bytes=file.bytes)
         if shown != name:
             segment = replace(segment, problem=f"file name {shown!r} is not UTF-8; rename it")
         yield segment
@@ -161,3 +172,17 @@ def suffix_of(source: str) -> str:
     """Return how a path or URI ends, not counting a URI's query."""
     path = source.split("?", 1)[0] if "://" in source else source
     return PurePosixPath(path).suffix.lower()
+
+
+def size_of(given: Any, uri: str) -> int:
+    """Return the size of a file: as the manifest says, or as a local file has it.
+
+    Returns:
+        0 for a remote one, which is not asked row by row, and a missing one.
+    """
+    try:
+        if given not in (None, ""):
+            return min(max(0, int(given)), MAX_BYTES)
+        return 0 if "://" in uri else Path(uri).stat().st_size
+    except (OSError, ValueError, TypeError, OverflowError):
+        return 0

@@ -3,6 +3,7 @@
 These are the settings that need no network, so that a decoder starts without importing one.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -22,6 +23,17 @@ class Settings(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One way a segment is seen."""
+
+    grid: Grid
+    every: int = 1
+    """Of the frames that are sampled, from the first of every clip."""
+    whole: bool = False
+    """Whether all finest patches are kept, whatever the selector is."""
+
+
 class FitSettings(Settings):
     """How a frame is laid on tiles."""
 
@@ -31,17 +43,28 @@ class FitSettings(Settings):
     """The most tiles a frame may have."""
     thumbnail: bool = False
     """Whether the whole frame is also seen in one tile, as a second view."""
+    thumbnail_every: Literal[1, 2, 4, 8, 16] | None = None
+    """The thumbnail is kept whole, of every so-many-th frame; chosen from like the rest, of every frame, if
+    `None`. These divide a clip, so a video in parts has the thumbnails that it has in one."""
     patch_size: int = Field(default=16, ge=4, le=64, multiple_of=2)
     """Side of every patch, in pixels."""
 
-    def views(self, info: VideoInfo) -> dict[str, Grid]:
-        """Return the name and grid of each view of a video."""
+    @model_validator(mode="after")
+    def _has_a_thumbnail_to_keep(self) -> Self:
+        if self.thumbnail_every is not None and not self.thumbnail:
+            raise ValueError("thumbnail_every is for a thumbnail, and there is none; add thumbnail")
+        return self
+
+    def views(self, info: VideoInfo) -> dict[str, View]:
+        """Return the views of a video by name."""
         height, width = info.display_height, info.display_width
         p = self.patch_size
         grid = choose_grid(height, width, fit=self.fit, max_tiles=self.max_tiles, patch_size=p)
-        views = {"tiles": grid}
+        views = {"tiles": View(grid=grid)}
         if self.thumbnail:
-            views["thumbnail"] = Grid(rows=1, cols=1, patch_size=p)
+            one = Grid(rows=1, cols=1, patch_size=p)
+            whole = self.thumbnail_every is not None
+            views["thumbnail"] = View(grid=one, every=self.thumbnail_every or 1, whole=whole)
         return views
 
 

@@ -43,6 +43,10 @@ class Meter(Protocol):
         """A shard with samples of so many bytes is committed."""
         ...
 
+    def fell_back(self, num_videos: int) -> None:
+        """So many videos were decoded by the CPU, though another device was to."""
+        ...
+
 
 @dataclass(slots=True)
 class Tally:
@@ -52,6 +56,8 @@ class Tally:
     """Of all workers together."""
     bytes: int = 0
     """Of the samples that were written."""
+    fallbacks: int = 0
+    """Videos, or parts of long ones, that the CPU decoded though another device was to."""
 
     def spent(self, stage: Stage, seconds: float) -> None:
         """Add to a stage."""
@@ -63,6 +69,10 @@ class Tally:
     def wrote(self, num_bytes: int) -> None:
         """Add a shard."""
         self.bytes += num_bytes
+
+    def fell_back(self, num_videos: int) -> None:
+        """Add videos."""
+        self.fallbacks += num_videos
 
     def line(self) -> str:
         """Return one line for people that names the bottleneck; empty if nothing was done."""

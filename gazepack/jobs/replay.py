@@ -58,9 +58,10 @@ def refitted(sample: Sample, view: int, segment: Segment, info: DatasetInfo) -> 
     Raises:
         VideoError: as `source_frames`.
     """
-    grid = view_grid(sample.meta["views"][view])
-    for rgb_HW3 in source_frames(sample, segment, info):
-        yield fit(rgb_HW3, grid)
+    meta = sample.meta["views"][view]
+    for number, rgb_HW3 in enumerate(source_frames(sample, segment, info)):
+        if number % meta.get("every", 1) == 0:
+            yield fit(rgb_HW3, view_grid(meta))
 
 
 def source_frames(sample: LooseSample, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
@@ -77,7 +78,7 @@ def source_frames(sample: LooseSample, segment: Segment, info: DatasetInfo) -> I
 
 def _source_frames(sample: LooseSample, segment: Segment, info: DatasetInfo) -> Iterator[Pixels]:
     """Yield what `source_frames` yields; its errors may name passwords and signatures."""
-    times = sample.meta["views"][0]["times"]  # all views see the same frames
+    times = sample.meta["views"][0]["times"]  # it sees them all
     if not times:
         return
     sampling, start, end = _sampled(info)

@@ -16,8 +16,9 @@ import numpy as np
 
 from gazepack.errors import VideoError
 from gazepack.formats import FORMAT_VERSION, Sample
-from gazepack.geometry import CLIP_FRAMES, Grid
+from gazepack.geometry import CLIP_FRAMES
 from gazepack.jobs.clips import Clip, SegmentEnd, SegmentStart
+from gazepack.jobs.frames import View
 from gazepack.jobs.segment import Segment
 from gazepack.selectors import Selection
 from gazepack.video import VideoInfo
@@ -32,9 +33,9 @@ class SegmentWork:
 
     segment: Segment
     info: VideoInfo | None = None
-    views: dict[str, Grid] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
     times: dict[int, tuple[float, ...]] = field(default_factory=dict)
-    """Frame times of each clip given out so far."""
+    """Times of the sampled frames of each clip given out so far."""
     selections: dict[tuple[int, str], Selection] = field(default_factory=dict)
     """By clip number and view."""
     ended: SegmentEnd | None = None
@@ -59,7 +60,8 @@ class SegmentWork:
 
     def give(self, clip: Clip) -> None:
         """Note that a clip was given out."""
-        self.times[clip.number] = clip.times_T
+        if self.views[clip.view].every == 1:
+            self.times[clip.number] = clip.times_T
 
     def take(self, clip: Clip, selection: Selection, *, min_psnr: float | None) -> None:
         """Note what was chosen of it, and whether the bound could be met."""
@@ -115,8 +117,8 @@ class SegmentWork:
         """Put one run of clips together."""
         key = self.segment.key if window == 0 else f"{self.segment.key}_w{window:04d}"
         parts = [
-            (view, clip - clips[0], self.selections[clip, name])
-            for view, name in enumerate(self.views)
+            (number, (clip - clips[0]) * CLIP_FRAMES // view.every, self.selections[clip, name])
+            for number, (name, view) in enumerate(self.views.items())
             for clip in clips
         ]
         return Sample(
@@ -132,19 +134,20 @@ class SegmentWork:
         assert self.info is not None
         times = [time for clip in clips for time in self.times[clip]]
         views = []
-        for name, grid in self.views.items():
+        for name, view in self.views.items():
             chosen = [self.selections[clip, name] for clip in clips]
-            view = {
+            seen = {
                 "name": name,
-                "rows": grid.rows,
-                "cols": grid.cols,
-                "patch_size": grid.patch_size,
-                "times": times,
+                "rows": view.grid.rows,
+                "cols": view.grid.cols,
+                "patch_size": view.grid.patch_size,
+                **({} if view.every == 1 else {"every": view.every}),
+                "times": times[:: view.every],
                 "tokens": [n for selection in chosen for n in selection.tokens_T.tolist()],
                 "psnr": [round(x, 4) for selection in chosen for x in selection.psnr_T.tolist()],
                 "l1": [round(x, 4) for selection in chosen for x in selection.l1_T.tolist()],
             }
-            views.append(view)
+            views.append(seen)
         info = self.info
         return {
             "format_version": FORMAT_VERSION,
@@ -170,12 +173,14 @@ class SegmentWork:
         }
 
 
-def _tokens(view: int, clip: int, selection: Selection) -> np.ndarray[Any, np.dtype[np.uint16]]:
+def _tokens(
+    view: int, first_frame: int, selection: Selection
+) -> np.ndarray[Any, np.dtype[np.uint16]]:
     """Return the tokens of one clip of one view as rows of the format: uint16 N x 6."""
     count = len(selection.frame)
     columns = (
         np.full(count, view, dtype=np.uint16),
-        selection.frame + np.uint16(clip * CLIP_FRAMES),
+        selection.frame + np.uint16(first_frame),
         selection.scale,
         selection.row,
         selection.col,

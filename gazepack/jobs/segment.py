@@ -112,3 +112,8 @@ def key_of(video_id: str) -> str:
     digest = hashlib.blake2b(video_id.encode(), digest_size=6).hexdigest()
     slug = _UNSAFE.sub("-", _ENDING.sub("", video_id)).strip("-")[-80:]
     return f"{slug}-{digest}" if slug else digest
+
+
+def unicode_of(text: str) -> str:
+    """Return a text with everything that is no character written out."""
+    return text.encode("utf-8", "backslashreplace").decode()

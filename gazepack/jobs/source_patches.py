@@ -8,7 +8,7 @@ sample decodes its stretch of the video, in the process that reads.
 import os
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -55,14 +55,16 @@ class SourcePatches:
             DatasetError: there is no such video, it cannot be decoded, or does not have these frames.
         """
         segment = self._segment(sample.meta["id"])
-        grids = [view_grid(view) for view in sample.meta["views"]]
-        bounds = _bounds(sample)
+        views = sample.meta["views"]
+        bounds = _bounds(views)
         frames = source_frames(sample, segment, info)
         try:
             for number, rgb_HW3 in enumerate(frames):
-                for view, grid in enumerate(grids):
-                    at = slice(*bounds[view][number : number + 2])
-                    out[at] = _cut(fit(rgb_HW3, grid), grid, sample.tokens_N6[at])
+                for view, starts in zip(views, bounds, strict=True):
+                    seen, skipped = divmod(number, view.get("every", 1))
+                    if not skipped:
+                        at, grid = slice(*starts[seen : seen + 2]), view_grid(view)
+                        out[at] = _cut(fit(rgb_HW3, grid), grid, sample.tokens_N6[at])
         except VideoError as error:
             raise DatasetError(error.problem, remedy=error.remedy) from error
 
@@ -79,14 +81,14 @@ class SourcePatches:
         return Segment.from_row(self._listing.slice(at, 1).to_pylist()[0])
 
 
-def _bounds(sample: LooseSample) -> list[list[int]]:
+def _bounds(views: Sequence[dict[str, Any]]) -> list[list[int]]:
     """Return for each view where the tokens of its frames begin, and where the last ones end.
 
     Raises:
-        DatasetError: the views do not see the same frames.
+        DatasetError: a view shows other frames than the first, of which it shows every so-many-th.
     """
-    views = sample.meta["views"]
-    if any(view["times"] != views[0]["times"] for view in views):
+    times = views[0]["times"]
+    if any(view["times"] != times[:: view.get("every", 1)] for view in views):
         raise DatasetError("its views are of different frames")
     bounds, start = [], 0
     for view in views:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gazepack.errors import SourceError
+from gazepack.formats.remote import local_path
 from gazepack.jobs.folders import VIDEO_SUFFIXES, FoundFile, list_files, named, suffix_of
 from gazepack.jobs.manifest import MANIFEST_SUFFIXES, read_manifest
 from gazepack.jobs.segment import NUM_LISTED, SCHEMA, Segment
@@ -28,10 +29,11 @@ def list_sources(sources: Sequence[str]) -> pa.Table:
 
     Raises:
         SourceError: something named does not exist, holds no video or cannot be read; two equal ids.
+        UsageError: something named is neither a path nor a URI.
     """
     segments: list[Segment] = []
     files: list[FoundFile] = []
-    for source in sources:
+    for source in map(_place, sources):
         if suffix_of(source) in MANIFEST_SUFFIXES:
             segments += read_manifest(source)
         else:
@@ -43,6 +45,15 @@ def list_sources(sources: Sequence[str]) -> pa.Table:
             remedy=f"name files, or folders that hold any of {' '.join(sorted(VIDEO_SUFFIXES))}",
         )
     return _table(segments)
+
+
+def _place(source: str) -> str:
+    """Return a source with `~` written out; an empty name, as of a variable that is not set, is no folder."""
+    if not source:
+        raise SourceError(
+            "the name of a source is empty", remedy="name a file or a folder; . is this folder"
+        )
+    return source if "://" in source else str(local_path(source))
 
 
 def _table(segments: list[Segment]) -> pa.Table:

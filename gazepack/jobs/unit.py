@@ -29,6 +29,7 @@ from gazepack.jobs.samples import SegmentWork
 from gazepack.jobs.settings import PackSettings
 from gazepack.patches import from_patches, to_patches
 from gazepack.selectors import AsRead, ClipBatch, Selector, choose
+from gazepack.video.hardware import CPU
 
 SAMPLES_AHEAD = 2
 """Samples that are being encoded while the chooser goes on; they hold some 50 MB of pixels at most."""
@@ -62,6 +63,8 @@ class VideoDone:
 
 
 Report = Callable[[VideoDone], None]
+Kind = tuple[Grid, bool]
+"""What clips must share to be chosen for at once: the grid, and whether they are kept whole."""
 
 
 def pack_unit(
@@ -127,8 +130,9 @@ class _UnitWork:
         self.report, self.meter = report, meter
         self.clock = StageClock(meter)
         self.as_read = as_read(codec, settings.fit.patch_size)
-        self.waiting: dict[Grid, list[Clip]] = {}
+        self.waiting: dict[Kind, list[Clip]] = {}
         self.failures: list[Failure] = []
+        self._fallbacks: set[int] = set()
         self._next = 0
 
     def samples(self) -> Generator[Sample]:
@@ -145,8 +149,8 @@ class _UnitWork:
                 yield from self._completed(encoding)
                 self.clock.to("decode")
             self.clock.to("choose")
-            for grid in list(self.waiting):
-                self._choose(grid)
+            for kind in list(self.waiting):
+                self._choose(kind)
             yield from self._completed(encoding)
             self.clock.to("encode")
             yield from encoding.rest()
@@ -156,9 +160,10 @@ class _UnitWork:
         """Take note of one item, and choose when enough clips wait."""
         work = self.segments[item.segment]
         if isinstance(item, Clip):
+            self._note_decoder(item)
             work.give(item)
-            self.waiting.setdefault(item.grid, []).append(item)
-            self._choose_if_due(item.grid)
+            self.waiting.setdefault(kind_of(item), []).append(item)
+            self._choose_if_due(kind_of(item))
         elif isinstance(item, SegmentStart):
             self._drop(item.segment)
             work.start(item)
@@ -167,31 +172,38 @@ class _UnitWork:
                 self._drop(item.segment)
             work.end(item)
 
+    def _note_decoder(self, clip: Clip) -> None:
+        """Count a segment that the CPU decodes though another device was to."""
+        is_first = clip.segment not in self._fallbacks
+        if is_first and not clip.is_from_hardware and self.resources.decoders.device != CPU:
+            self._fallbacks.add(clip.segment)
+            self.meter.fell_back(1)
+
     def _drop(self, segment: int) -> None:
         """Forget the waiting clips of a segment."""
-        for grid, clips in self.waiting.items():
-            self.waiting[grid] = [clip for clip in clips if clip.segment != segment]
+        for kind, clips in self.waiting.items():
+            self.waiting[kind] = [clip for clip in clips if clip.segment != segment]
 
-    def _choose_if_due(self, grid: Grid) -> None:
+    def _choose_if_due(self, kind: Kind) -> None:
         """Choose for a full batch, or for the fullest one when all together wait for twice as much.
 
         On the CPU a small batch is as good as a large one, so there the fullest is taken too when no decoder
         has anything ready and every thread has a clip: the chooser would only wait.
         """
-        if len(self.waiting[grid]) * grid.num_tiles >= self.resources.batch_size:
-            self._choose(grid)
-        sizes = {g: len(clips) * g.num_tiles for g, clips in self.waiting.items() if clips}
+        if len(self.waiting[kind]) * kind[0].num_tiles >= self.resources.batch_size:
+            self._choose(kind)
+        sizes = {k: len(clips) * k[0].num_tiles for k, clips in self.waiting.items() if clips}
         if not sizes:
             return
-        fullest = max(sizes, key=lambda g: sizes[g])
+        fullest = max(sizes, key=lambda kind: sizes[kind])
         is_idle = self.resources.device == "cpu" and not self.decoders.num_ready
         is_enough = len(self.waiting[fullest]) >= torch.get_num_threads()
         if (is_idle and is_enough) or sum(sizes.values()) >= 2 * self.resources.batch_size:
             self._choose(fullest)
 
-    def _choose(self, grid: Grid) -> None:
-        """Choose for all waiting clips of one grid."""
-        clips = self.waiting.pop(grid)
+    def _choose(self, kind: Kind) -> None:
+        """Choose for all waiting clips of one kind."""
+        clips = self.waiting.pop(kind)
         if not clips:
             return
         keys = [self.segments[clip.segment].segment.key for clip in clips]
@@ -243,15 +255,24 @@ def _done(work: SegmentWork, error: VideoError | None) -> VideoDone:
         bytes=work.segment.bytes if work.segment.part_bytes is None else work.segment.part_bytes,
         frames=frames,
         tokens=0 if error else sum(len(s.frame) for s in work.selections.values()),
-        dense_tokens=frames * sum(grid.num_dense for grid in work.views.values()),
+        dense_tokens=sum(
+            view.grid.num_dense * len(times[:: view.every])
+            for view in work.views.values()
+            for times in work.times.values()
+        ),
     )
+
+
+def kind_of(clip: Clip) -> Kind:
+    """Return which clips this one can be batched with."""
+    return clip.grid, clip.whole
 
 
 def clip_batch(clips: Sequence[Clip], keys: Sequence[str], *, device: str) -> ClipBatch:
     """Put clips together for choosing.
 
     Args:
-        clips: of one grid, at least one.
+        clips: of one kind, at least one.
         keys: of their segments.
         device: where choosing is done.
     """
@@ -266,6 +287,7 @@ def clip_batch(clips: Sequence[Clip], keys: Sequence[str], *, device: str) -> Cl
             f"{key}/{clip.view}/{clip.number}" for key, clip in zip(keys, clips, strict=True)
         ),
         grid=grid,
+        whole=clips[0].whole,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from gazepack.errors import VideoError
 from gazepack.geometry import Grid
 from gazepack.jobs.clips import Clip, Item, Measured, SegmentEnd, SegmentStart
+from gazepack.jobs.frames import View
 from gazepack.video import Cut, Part, VideoInfo
 
 
@@ -45,13 +46,15 @@ def send_item(connection: Connection, item: Item | Measured) -> None:
             "view": item.view,
             "number": item.number,
             "grid": asdict(item.grid),
+            "whole": item.whole,
             "times": item.times_T,
             "shape": item.frames_THW3.shape,
+            "is_from_hardware": item.is_from_hardware,
         }
         send_json(connection, head)
         connection.send_bytes(np.ascontiguousarray(item.frames_THW3).data.cast("B"))
     elif isinstance(item, SegmentStart):
-        views = {name: asdict(grid) for name, grid in item.views.items()}
+        views = {name: asdict(view) for name, view in item.views.items()}
         head = {"kind": "start", "segment": item.segment, "info": asdict(item.info), "views": views}
         send_json(connection, head)
     elif isinstance(item, Measured):
@@ -83,14 +86,19 @@ def receive_item(connection: Connection) -> Item | Measured:
             view=head["view"],
             number=head["number"],
             grid=Grid(**head["grid"]),
+            whole=head["whole"],
             frames_THW3=frames_THW3.reshape(head["shape"]),
             times_T=tuple(head["times"]),
+            is_from_hardware=head["is_from_hardware"],
         )
     if kind == "start":
         return SegmentStart(
             segment=head["segment"],
             info=VideoInfo(**head["info"]),
-            views={name: Grid(**grid) for name, grid in head["views"].items()},
+            views={
+                name: View(**{**view, "grid": Grid(**view["grid"])})
+                for name, view in head["views"].items()
+            },
         )
     if kind == "measured":
         found = head["cut"]

@@ -10,6 +10,7 @@ order, or with `num_threads=4` and no workers at all. What it gives up: every sa
 read, so a shuffled epoch over an object store wants threads, workers or a cache to hide the latency.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike, fspath
@@ -54,8 +55,9 @@ class GazeDataset(IterableDataset[Any]):
         batch_size: most samples of a batch; give this or `batch_tokens`.
         shuffle: whether each epoch has an order of its own; otherwise that of the index.
         seed: of the shuffle, 0 to 2^63 - 1.
-        rank: this process, from 0; found from `torch.distributed` when left out (0 without it).
-        world_size: number of processes; found likewise (1 without it).
+        rank: this process, from 0; when left out, found from `torch.distributed`, before it is initialised
+            from what `torchrun` puts into the environment (`RANK`), and 0 without either.
+        world_size: number of processes; found likewise (`WORLD_SIZE`; 1 without either).
         on_error: `raise`, or `skip` a damaged sample with a warning and a line in
             `Batch.skipped`.
         max_tokens_per_frame: keep the first so many tokens of each frame; `Dials` has the details.
@@ -393,7 +395,21 @@ class GazeDataset(IterableDataset[Any]):
             return self._process
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
+        return _launched() or (0, 1)
+
+
+def _launched() -> tuple[int, int] | None:
+    """Return the rank and world size that a launcher such as torchrun has put into the environment."""
+    rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or world_size is None:
+        return None
+    try:
+        return _check_process(int(rank), int(world_size))
+    except ValueError as error:
+        raise UsageError(
+            f"the environment says RANK={rank} and WORLD_SIZE={world_size}",
+            remedy="mend them, or give rank and world_size",
+        ) from error
 
 
 def _check_process(rank: int | None, world_size: int | None) -> tuple[int, int] | None:

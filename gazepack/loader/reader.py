@@ -109,10 +109,11 @@ class SampleReader:
                 kept = self._dials.keep(sample.tokens_N6, sample.loss_N)
                 builder.add(sample, meta=_meta(sample, row), kept=kept)
             except DatasetError as error:
+                named = _in_dataset(error, self.catalog.uris[row["dataset"]])
                 if self._on_error == "raise":
-                    raise
-                skipped.append(str(error))
-                warnings.warn(f"skipped a damaged sample: {error}", stacklevel=2)
+                    raise named from error
+                skipped.append(str(named))
+                warnings.warn(f"skipped a damaged sample: {named}", stacklevel=2)
         return builder, skipped
 
     def _builder(self, num_tokens: int) -> BatchBuilder:
@@ -134,6 +135,15 @@ class SampleReader:
                 directory = _cached(directory, self._cache, patches_from)
             self._opened[number] = directory
         return self._opened[number]
+
+
+def _in_dataset(error: DatasetError, uri: str) -> DatasetError:
+    """Return an error whose place begins with the dataset: shards of several have the same names."""
+    if error.place.startswith(uri):
+        return error
+    problem = error.problem.removeprefix(f"{error.place}: ")
+    place = f"{uri.rstrip('/')}/{error.place}"
+    return DatasetError(problem, place=place, remedy=error.remedy)
 
 
 def _meta(sample: LooseSample, row: Row) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from math import comb, sqrt
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from gazepack.encoders import GazedMllm
+from gazepack.encoders import GazedMllm, Run
 from gazepack.errors import UsageError
 from gazepack.qa.questions import Question
 from gazepack.qa.videos import PackedVideos
@@ -170,11 +169,10 @@ def evaluate(
             with clock.on("read"):
                 batches = list(videos.read(video))
             with clock.on("encode"):
-                parts = [v for batch in batches for v in model.videos(batch, model.embed(batch))]
-                video_LD = torch.cat(parts)
+                packed = model.video(batches)
             for number in run:
                 with clock.on("answer"):
-                    scores = _scores(model, video_LD, questions[number], score)
+                    scores = _scores(model, packed, questions[number], score)
                 answers[number] = Answer(question=questions[number], scores=scores)
         num_videos += 1
         num_tokens += sum(batch.num_tokens for batch in batches)
@@ -189,15 +187,13 @@ def evaluate(
     )
 
 
-def _scores(
-    model: GazedMllm, video_LD: Tensor, question: Question, score: Score
-) -> tuple[float, ...]:
+def _scores(model: GazedMllm, video: Run, question: Question, score: Score) -> tuple[float, ...]:
     """Return the score of each option."""
-    row_LD = model.row(video_LD, question.text)
+    row = model.row(video, question.text)
     if score == "text":
-        return tuple(float(model.log_likelihood(row_LD, text)) for text in question.options)
+        return tuple(float(model.log_likelihood(row, text)) for text in question.options)
     ids = model.first_tokens(question.letters)
-    return tuple(model.next_token([row_LD])[0].float().log_softmax(-1)[ids].tolist())
+    return tuple(model.next_token([row])[0].float().log_softmax(-1)[ids].tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

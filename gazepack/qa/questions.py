@@ -60,7 +60,7 @@ def read_questions(path: Path, *, by: str | None = None) -> list[Question]:
         UsageError: the file cannot be read or holds no question, or a question is not whole; says which.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the questions {path} cannot be read: {error}", remedy="give a JSONL file"

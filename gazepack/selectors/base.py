@@ -39,6 +39,8 @@ class ClipBatch:
     names: tuple[str, ...]
     """A name for each clip that does not depend on its neighbours; seeds randomness."""
     grid: Grid
+    whole: bool = False
+    """Whether every finest patch is kept, whoever chooses."""
 
     def __len__(self) -> int:
         return len(self.num_frames)
@@ -51,6 +53,7 @@ class ClipBatch:
             num_frames=self.num_frames[at],
             names=self.names[at],
             grid=self.grid,
+            whole=self.whole,
         )
 
 

@@ -25,7 +25,8 @@ from gazepack.autogaze.threads import map_single_threaded
 from gazepack.geometry import TILE_TOKENS, Grid, Ints
 from gazepack.patches import MID_GREY, max_sum_of_squares, psnr, split_tiles
 from gazepack.selectors.base import NOTHING, ClipBatch, Proposal, Proposer, Selection, Selector
-from gazepack.selectors.lattice import Lattice, Whole
+from gazepack.selectors.baselines import All
+from gazepack.selectors.lattice import FrameLattice, Picks, rank_among_equals
 from gazepack.selectors.tiles import AsRead, FrameTiles
 
 
@@ -39,7 +40,7 @@ def choose(
     """Choose the tokens of each clip.
 
     Args:
-        selector: who proposes.
+        selector: who proposes, unless the clips are kept whole.
         clips: the clips, on the device where the work is to be done.
         min_psnr: the bound in dB that every frame shall meet, topped up greedily; no bound if
             `None`. A frame is left below it only where a lossy `as_read` keeps every patch that
@@ -49,6 +50,7 @@ def choose(
     Returns:
         One selection for each clip, the same whatever clips it was batched with.
     """
+    selector = All() if clips.whole else selector
     with torch.inference_mode():
         proposer = selector.begin(clips)
 
@@ -124,10 +126,9 @@ class _Choices:
         self.ids[row] += proposal.choices.tolist()
         self.losses[row] += proposal.losses.tolist()
 
-    def add(self, rows: Ints, choices: Ints, squares_before: Whole) -> None:
-        """Take one choice for each of some rows; its loss is minus the frame's PSNR in dB."""
-        before = squares_before.tolist()
-        for row, choice, squares in zip(rows.tolist(), choices.tolist(), before, strict=True):
+    def add(self, picks: Picks) -> None:
+        """Take choices whose losses are minus the frame's PSNR in dB."""
+        for row, choice, squares in zip(*(part.tolist() for part in picks), strict=True):
             self.ids[row].append(choice)
             self.losses[row].append(-psnr(squares, self._num_values))
 
@@ -167,7 +168,7 @@ class _Painting:
             patch_size=grid.patch_size,
             as_read=self.as_read,
         )
-        lattice = tiles.lattice(num_frames=len(rows))
+        lattice = tiles.lattice_there(num_frames=len(rows))
         # 2. choose
         chosen = _Choices(len(rows), self.num_values)
         proposals = self._ask(number, rows, canvas_BG3SS, lattice)
@@ -176,7 +177,7 @@ class _Painting:
         else:
             _take_all(lattice, proposals, chosen, num_tiles=grid.num_tiles)
         if self.bound is not None:
-            _top_up(lattice, self.bound, chosen)
+            chosen.add(lattice.top_up(self.bound))
         # 3. cut, paint, measure
         patches = tiles.cut_and_paint(chosen.ids)
         self.canvas_BG3SS.index_copy_(0, at, canvas_BG3SS)
@@ -194,7 +195,7 @@ class _Painting:
             self.parts[row].append(part)
 
     def _ask(
-        self, number: int, rows: list[int], canvas_BG3SS: Tensor, lattice: Lattice
+        self, number: int, rows: list[int], canvas_BG3SS: Tensor, lattice: FrameLattice
     ) -> list[Proposal]:
         """Return a proposal for frame `number` of each of `rows`; not asked for where none would be taken."""
         proposals = [NOTHING] * len(rows)
@@ -213,7 +214,7 @@ class _Painting:
 
 
 def _take_all(
-    lattice: Lattice, proposals: Sequence[Proposal], chosen: _Choices, *, num_tiles: int
+    lattice: FrameLattice, proposals: Sequence[Proposal], chosen: _Choices, *, num_tiles: int
 ) -> None:
     """Take every proposal whole."""
     flags = np.zeros((len(proposals), num_tiles * TILE_TOKENS), dtype=bool)
@@ -225,31 +226,14 @@ def _take_all(
 
 
 def _take_until(
-    lattice: Lattice, proposals: Sequence[Proposal], bound: int, chosen: _Choices
+    lattice: FrameLattice, proposals: Sequence[Proposal], bound: int, chosen: _Choices
 ) -> None:
     """Take proposals one choice after the other, each frame until it meets the bound."""
     longest = max(len(proposal.choices) for proposal in proposals)
-    order = np.full((len(proposals), longest), -1)
+    order_BJ = np.full((len(proposals), longest), -1)
     for row, proposal in enumerate(proposals):
-        order[row, : len(proposal.choices)] = proposal.choices
-    for step in range(longest):
-        rows = np.flatnonzero((lattice.sum_of_squares_B > bound) & (order[:, step] >= 0))
-        if not len(rows):
-            return
-        choices = order[rows, step]
-        chosen.add(rows, choices, lattice.sum_of_squares_B[rows])
-        lattice.pick(rows, choices)
-
-
-def _top_up(lattice: Lattice, bound: int, chosen: _Choices) -> None:
-    """Add the choice of largest gain to each frame until it meets the bound or nothing gains."""
-    rows = np.flatnonzero(lattice.sum_of_squares_B > bound)
-    while len(rows):
-        choices, gains = lattice.best(rows)
-        rows, choices = rows[gains > 0], choices[gains > 0]
-        chosen.add(rows, choices, lattice.sum_of_squares_B[rows])
-        lattice.pick(rows, choices)
-        rows = rows[lattice.sum_of_squares_B[rows] > bound]
+        order_BJ[row, : len(proposal.choices)] = proposal.choices
+    chosen.add(lattice.pick_until(order_BJ, bound))
 
 
 def _selection(parts: Sequence[_FramePart], grid: Grid) -> Selection:
@@ -263,20 +247,12 @@ def _selection(parts: Sequence[_FramePart], grid: Grid) -> Selection:
         scale=scale.astype(np.uint16),
         row=row.astype(np.uint16),
         col=col.astype(np.uint16),
-        rank=np.concatenate([_ranks(part.choices) for part in parts]).astype(np.uint16),
+        rank=np.concatenate(
+            [rank_among_equals(part.choices // TILE_TOKENS) for part in parts]
+        ).astype(np.uint16),
         loss=np.concatenate([part.losses for part in parts]),
         patches_KPP3=np.concatenate([part.patches_KPP3 for part in parts]),
         tokens_T=tokens,
         psnr_T=np.asarray([part.psnr for part in parts]),
         l1_T=np.asarray([part.l1 for part in parts]),
     )
-
-
-def _ranks(choices: Ints) -> Ints:
-    """Return the position of each choice among those of its own tile."""
-    tiles = choices // TILE_TOKENS
-    order = np.argsort(tiles, kind="stable")
-    first = np.searchsorted(tiles[order], tiles[order], side="left")
-    ranks = np.empty(len(choices), dtype=np.int64)
-    ranks[order] = np.arange(len(choices)) - first
-    return ranks

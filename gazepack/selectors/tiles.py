@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gazepack.geometry import FINEST, TILE_TOKENS, tile_places
 from gazepack.patches import absolute_errors, cell_errors, cut, enlarge_whole, paint, pyramid
-from gazepack.selectors.lattice import Lattice, Whole
+from gazepack.selectors.device_lattice import DeviceLattice
+from gazepack.selectors.lattice import FrameLattice, Lattice, Whole
 
 AsRead = Callable[[Tensor], Tensor]
 """Takes patches laid side by side, uint8 N x 3 x h x w with h and w multiples of the patch side, to
@@ -59,10 +60,19 @@ class FrameTiles:
         )
 
     def lattice(self, *, num_frames: int) -> Lattice:
-        """Measure how wrong the canvas is, and how wrong each scale would be."""
-        errors = [self._errors(at) for at in _chunks(self.target_N3SS)]
-        errors_BGEYX = torch.cat(errors).cpu().numpy().reshape(num_frames, -1, *errors[0].shape[1:])
+        """Measure how wrong the canvas is, and how wrong each scale would be; the answer is on the host."""
+        errors_NEYX = self._errors_NEYX()
+        errors_BGEYX = errors_NEYX.cpu().numpy().reshape(num_frames, -1, *errors_NEYX.shape[1:])
         return Lattice(errors_BGEYX[:, :, 0], errors_BGEYX[:, :, 1:])
+
+    def lattice_there(self, *, num_frames: int) -> FrameLattice:
+        """Measure the same; the answer stays on the accelerator that holds the frames, if one does."""
+        if is_accelerator(self.target_N3SS.device):
+            return DeviceLattice(self._errors_NEYX(), num_frames=num_frames)
+        return self.lattice(num_frames=num_frames)
+
+    def _errors_NEYX(self) -> Tensor:
+        return torch.cat([self._errors(at) for at in _chunks(self.target_N3SS)])
 
     def _errors(self, at: slice) -> Tensor:
         """Return the errors of the canvas and of each scale of some tiles: N x 5 x Y x X."""
@@ -103,10 +113,14 @@ class FrameTiles:
         return sums
 
 
+def is_accelerator(device: torch.device) -> bool:
+    """Return whether work on a device should be in few large pieces, and stay there."""
+    return device.type != "cpu"
+
+
 def _chunks(tiles_N3SS: Tensor) -> Iterator[slice]:
     """Yield which tiles are in work together."""
-    on_cpu = tiles_N3SS.device.type == "cpu"
-    values = VALUES_IN_CACHE if on_cpu else VALUES_ON_DEVICE
+    values = VALUES_ON_DEVICE if is_accelerator(tiles_N3SS.device) else VALUES_IN_CACHE
     num = max(1, values // tiles_N3SS[0].numel())
     for start in range(0, len(tiles_N3SS), num):
         yield slice(start, start + num)

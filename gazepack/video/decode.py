@@ -21,6 +21,7 @@ import av
 import av.video
 
 from gazepack.errors import VideoError
+from gazepack.video import hardware
 from gazepack.video.frames import Clock, Extent, decoded, scan
 from gazepack.video.picture import Painter, Pixels, deinterlaced
 from gazepack.video.probe import no_frame
@@ -40,6 +41,8 @@ class Frame:
     """When the frame appears, counted from the first frame of the video (not of the segment)."""
     rgb_HW3: Pixels
     """Upright full-range RGB, H x W x 3 uint8. Repeated samples share one array."""
+    is_from_hardware: bool = False
+    """Whether the decode device decoded it, and not the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ def decode(
     end_seconds: float | None = None,
     part: Part | None = None,
     deadline_seconds: float | None = None,
+    device: str = hardware.CPU,
 ) -> Iterator[Frame]:
     """Yield the sampled frames of a video or of a segment of it, in order of time.
 
@@ -100,6 +104,8 @@ def decode(
         part: of the segment, if not all of it.
         deadline_seconds: seconds from the first `next` after which the video is given up, the
             consumer's own time included; checked between packets.
+        device: where to decode, if the stream can be decoded exactly there: cpu, cuda, cuda:1; see
+            `hardware`. It changes no frame.
 
     Raises:
         VideoError: at the first `next` if the source cannot be opened; later for damage, after the
@@ -118,7 +124,7 @@ def decode(
             with opened(target) as video:
                 extent = scan(video, deadline)
         for may_seek in (True, False):
-            with opened(target) as video:
+            with opened(target, device=device) as video:
                 run = _Run(video, segment, deadline, scanned=extent)
                 if run.begin(may_seek=may_seek):
                     yield from run.sampled(sampling)
@@ -138,6 +144,7 @@ class _Run:
         self._extent = Extent(video)
         self._scanned = scanned
         self._is_finished = scanned is not None
+        self._is_from_hardware = False
         self._frames: Iterator[av.VideoFrame] = decoded(video, self._extent, deadline)
 
     def begin(self, *, may_seek: bool) -> bool:
@@ -178,7 +185,11 @@ class _Run:
         last: Frame | None = None
         for seconds, frame in self._chosen(timed, sampling):
             if last is None or seconds != last.time_seconds:
-                last = Frame(time_seconds=seconds, rgb_HW3=painter.rgb(frame))
+                last = Frame(
+                    time_seconds=seconds,
+                    rgb_HW3=painter.rgb(frame),
+                    is_from_hardware=self._is_from_hardware,
+                )
             yield last
         end = self._end()
         if last is None:
@@ -192,6 +203,7 @@ class _Run:
     def _timed(self) -> Iterator[tuple[float, av.VideoFrame]]:
         """Yield every remaining frame with its time, and note the end of the file."""
         for frame in self._frames:
+            self._is_from_hardware = hardware.is_from_hardware(frame)
             yield self._clock.seconds(frame), frame
         self._is_finished = True
 

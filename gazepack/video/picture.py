@@ -26,6 +26,7 @@ import numpy.typing as npt
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from gazepack.video.hardware import PLANAR
 from gazepack.video.source import faults
 
 Pixels = npt.NDArray[np.uint8]
@@ -137,7 +138,8 @@ def deinterlaced(
         VideoError: the filter refuses the frames (stage decode).
     """
     weaver: _Weaver[Tag] | None = None
-    for tag, frame in frames:
+    for tag, given in frames:
+        frame = given if weaver is None and not given.interlaced_frame else _planar(given)
         if weaver is not None and not weaver.accepts(frame):
             with faults(name, "decode"):
                 ready = weaver.flush()
@@ -156,6 +158,20 @@ def deinterlaced(
         with faults(name, "decode"):
             ready = weaver.flush()
         yield from ready
+
+
+def _planar(frame: av.VideoFrame) -> av.VideoFrame:
+    """Return a frame as software would lay it out: the filter would convert it in a way of its own."""
+    if frame.format.name not in PLANAR:
+        return frame
+    return VideoReformatter().reformat(
+        frame,
+        format=PLANAR[frame.format.name],
+        interpolation=_SCALER,
+        src_color_range=frame.color_range,
+        dst_color_range=frame.color_range,
+        threads=1,
+    )
 
 
 class _Weaver(Generic[Tag]):

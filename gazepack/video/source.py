@@ -22,8 +22,10 @@ import av
 import av.container
 import av.video
 import fsspec
+from av.codec.hwaccel import HWAccel
 
 from gazepack.errors import Stage, VideoError
+from gazepack.video import hardware
 
 Source = str | Path | BinaryIO
 
@@ -39,6 +41,8 @@ FORMATS = (
     "mp3,aac,wav,flac",  # audio only, so that the message can say so
 )
 """Demuxers that may be tried; the rest of FFmpeg's can open other files or read anything as video."""
+
+PLAYS = "check that the file is whole and plays"
 
 _LFS_HEAD = b"version https://git-lfs"
 _HEAD_BYTES = 64
@@ -101,7 +105,7 @@ class Deadline:
 
 
 @contextmanager
-def faults(name: str, stage: Stage) -> Iterator[None]:
+def faults(name: str, stage: Stage, *, remedy: str = PLAYS) -> Iterator[None]:
     """Turn what PyAV, libav and the file raise into a `VideoError` that names the file.
 
     Everything is caught: storage clients behind fsspec have exceptions of their own, and one file must
@@ -117,7 +121,7 @@ def faults(name: str, stage: Stage) -> Iterator[None]:
         raise VideoError(
             f"{name}: {verb} ({reason})",
             stage=stage,
-            remedy="check that the file is whole and plays",
+            remedy=remedy,
         ) from fault
 
 
@@ -169,22 +173,23 @@ def _check_head(name: str, file: BinaryIO) -> None:
 
 
 @contextmanager
-def opened(source: Input) -> Iterator[OpenVideo]:
+def opened(source: Input, *, device: str = hardware.CPU) -> Iterator[OpenVideo]:
     """Open the container and choose its video stream; both are closed on leaving.
+
+    Args:
+        source: what to open.
+        device: where to decode it, if it can be decoded exactly there; see `hardware`.
 
     Raises:
         VideoError: not a video, no video stream, no decoder for it, or frames too large (stage open).
     """
     with faults(source.name, "open"):
-        if not isinstance(source.target, str):
-            source.target.seek(0)
-        container = av.open(
-            source.target,
-            mode="r",
-            container_options={"format_whitelist": ",".join(FORMATS)},
-            options={"max_pixels": str(MAX_PIXELS)},
-            metadata_errors="replace",
-        )
+        container = _container(source)
+    if device != hardware.CPU:
+        with container, faults(source.name, "open"):
+            is_suited = hardware.suits(_video_stream(source.name, container), device)
+        with faults(source.name, "open"):
+            container = _container(source, hardware.accelerator(device) if is_suited else None)
     with container:
         with faults(source.name, "open"):
             stream = _video_stream(source.name, container)
@@ -193,6 +198,19 @@ def opened(source: Input) -> Iterator[OpenVideo]:
             stream.codec_context.flags |= av.codec.context.Flags.bitexact
             stream.codec_context.thread_count = 1
         yield OpenVideo(name=source.name, container=container, stream=stream)
+
+
+def _container(source: Input, hwaccel: HWAccel | None = None) -> av.container.InputContainer:
+    if not isinstance(source.target, str):
+        source.target.seek(0)
+    return av.open(
+        source.target,
+        mode="r",
+        container_options={"format_whitelist": ",".join(FORMATS)},
+        options={"max_pixels": str(MAX_PIXELS)},
+        metadata_errors="replace",
+        hwaccel=hwaccel,
+    )
 
 
 def _video_stream(name: str, container: av.container.InputContainer) -> av.video.VideoStream:

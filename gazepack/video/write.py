@@ -7,6 +7,7 @@ encoder threads is fixed, and what reads memory that was never written is left o
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -69,10 +70,12 @@ def write_video(
         ) from fault
     except (av.error.FFmpegError, OSError) as fault:
         raise StorageError(
-            f"{path}: cannot be written ({fault})", remedy="check the folder, its space and rights"
+            f"{path}: cannot be written ({fault.strerror or fault})",
+            remedy="check the folder, its space and rights",
         ) from fault
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be made cannot be removed
+            partial.unlink()
 
 
 def _encode(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -94,4 +94,5 @@ def _appearing(out: Path) -> Iterator[Path]:
             remedy="check the folder, its space and rights",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be made cannot be removed
+            partial.unlink()

@@ -93,14 +93,15 @@ def segment_of(listing: pa.Table, video_id: str) -> Segment | None:
 
 
 def beginning(sample: Sample, num_frames: int) -> Sample:
-    """Return the first frames of a sample, as a sample that ends with them.
+    """Return the first frames of a sample's main view, as a sample that ends with them.
 
     Without patches it keeps the checksum of all of them: whoever cuts its patches cannot meet that.
     """
-    is_kept = sample.tokens_N6[:, 1] < num_frames
+    kept = [-(-num_frames // view.get("every", 1)) for view in sample.meta["views"]]
+    is_kept = sample.tokens_N6[:, 1] < np.array(kept)[sample.tokens_N6[:, 0]]
     views = [
-        {**view, **{name: view[name][:num_frames] for name in ("times", "tokens", "psnr", "l1")}}
-        for view in sample.meta["views"]
+        {**view, **{name: view[name][:end] for name in ("times", "tokens", "psnr", "l1")}}
+        for view, end in zip(sample.meta["views"], kept, strict=True)
     ]
     patches_NPP3 = sample.patches_NPP3
     return replace(

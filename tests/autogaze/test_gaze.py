@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from gazepack.autogaze import AutoGaze, AutoGazeConfig, frame_budgets, fresh_network
-from gazepack.autogaze.gaze import GazeStream
 from gazepack.autogaze.pixels import normalise
 from gazepack.autogaze.reference import score
 from gazepack.errors import UsageError
@@ -92,7 +91,7 @@ def test_a_row_is_the_same_to_the_bit_in_every_batch(full_size, noise, alone, ba
 
 
 def test_a_row_is_the_same_to_the_bit_on_any_number_of_threads(full_size, noise):
-    """The number of threads torch may use changes neither ids nor losses, and stays as it was."""
+    """Two threads a row, one, or one for two rows: ids and losses are the same, and the setting stays."""
     before = torch.get_num_threads()
     results = []
     try:
@@ -105,24 +104,22 @@ def test_a_row_is_the_same_to_the_bit_on_any_number_of_threads(full_size, noise)
     assert results[0] == results[1] == results[2]
 
 
+def test_a_clip_is_the_same_to_the_bit_on_one_thread_and_on_two(tiny):
+    """A whole clip by itself, in which every kind of work is divided at last, as a stream too."""
+    pixels = tiny.clips()[:1]
+    settings = {"gazing_ratio": 0.2, "loss_threshold": -0.816}
+    alone = as_bytes(tiny.model.gaze(pixels, **settings)[0])
+    torch.set_num_threads(2)
+    assert as_bytes(tiny.model.gaze(pixels, **settings)[0]) == alone
+    assert as_bytes(tiny.model.stream().push(pixels[0], **settings)) == alone
+
+
 def test_the_memory_layout_of_pixels_does_not_matter(full_size, noise):
     """Channels last or first, a view or a copy: the same bits."""
     channels_last = noise[:1].movedim(2, -1).contiguous().movedim(-1, 2)
     assert channels_last.stride() != noise[:1].stride()
     first, last = (full_size.gaze(x, gazing_ratio=0.1)[0] for x in (noise[:1], channels_last))
     assert as_bytes(first) == as_bytes(last)
-
-
-def test_a_ragged_group_gives_each_row_its_batch_of_one(tiny, case_name):
-    """Rows that advance together, each at its own pace, choose what they choose alone."""
-    case = tiny.case(case_name)
-    budgets = frame_budgets(case.gazing_ratio, 16)
-    order = list(range(len(case.ids)))[::-1]
-    engine = tiny.model._engine
-    gazes = GazeStream(engine, engine.start(len(order), room=1)).advance(
-        case.pixels_BT3SS[order], budgets=budgets, loss_threshold=case.loss_threshold
-    )
-    assert_rows(gazes[::-1], case)
 
 
 @pytest.mark.parametrize("recorded", ["threshold_0", "patch14_392"])
@@ -140,6 +137,19 @@ def test_rows_in_groups_of_an_accelerator_give_the_recorded_ids(tiny, recorded, 
     for gazes in (one_by_one, together):
         for gaze, row in zip(gazes, order, strict=True):
             np.testing.assert_array_equal(gaze.ids, case.ids[row])
+
+
+@pytest.mark.parametrize("recording", ["tiny", pytest.param("full", marks=pytest.mark.slow)])
+def test_the_device_loop_reproduces_the_published_code(request, recording, case_name, monkeypatch):
+    """Every recorded case of both sizes, its rows in one group, each at its own pace, as on an accelerator."""
+    recorded = request.getfixturevalue(recording)
+    case = recorded.case(case_name)
+    model = AutoGaze(recorded.network, memory_bytes=2**40)
+    monkeypatch.setattr(type(model._engine), "is_accelerator", True)
+    gazes = model.gaze(
+        case.pixels_BT3SS, gazing_ratio=case.gazing_ratio, loss_threshold=case.loss_threshold
+    )
+    assert_rows(gazes, case)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

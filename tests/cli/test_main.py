@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -101,6 +102,24 @@ def test_interruption_says_how_to_go_on(
     monkeypatch.setattr("gazepack.formats.DatasetDirectory.open", interrupted)
     assert run(["info", "anything"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_a_second_interruption_ends_at_once() -> None:
+    """Ctrl-C again, while the libraries are taken down, ends the process: no traceback, no crash."""
+    code = (
+        "import atexit, os, signal, sys, time\n"
+        "from gazepack.formats import DatasetDirectory\n"
+        "def interrupted(*_): raise KeyboardInterrupt\n"
+        "DatasetDirectory.open = interrupted\n"
+        "sys.argv = ['gazepack', 'info', 'anything']\n"
+        "atexit.register(lambda: [os.kill(os.getpid(), signal.SIGINT), time.sleep(60)])\n"
+        "from gazepack.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.strip().count("\n") == 0
+    assert "the same command goes on" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "failures"])

@@ -198,3 +198,59 @@ def test_unwritable_output(folder: Path, capsys: Captured) -> None:
     place = "/proc/gazepack" if os.geteuid() == 0 else "/gazepack"
     assert run(["pack", str(folder), "--out", place]) == 2
     assert place in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pack", "{folder}", "--out", "{out}"],
+        ["plan", "{folder}"],
+        ["bench", "pack", "{folder}"],
+        ["retry", "{out}"],
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("abacus", "decode device 'abacus' is not in this build of PyAV; use one of: cpu, "),
+        (
+            "qsv",
+            "decode device qsv: this build of PyAV has no decoder on it; use --decode-device cpu",
+        ),
+    ],
+)
+def test_a_decode_device_that_is_not_there(
+    command: list[str], device: str, message: str, folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """Refused in one line before anything is begun."""
+    out = tmp_path / "out"
+    arguments = [part.format(folder=folder, out=out) for part in command]
+    assert run([*arguments, "--decode-device", device]) == 2
+    assert message in error_line(capsys)
+    assert not out.exists()
+
+
+def test_of_machines_elsewhere_only_the_name_is_checked(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """A cluster may have what this machine has not, but not what no machine has."""
+    from gazepack.jobs.choices import check_decode_device
+
+    check_decode_device("qsv", is_here=False)
+    out = tmp_path / "out"
+    line = ["pack", str(folder), "--out", str(out), "--ray-address", "auto"]
+    assert run([*line, "--decode-device", "abacus"]) == 2
+    assert "decode device 'abacus' is not in this build" in error_line(capsys)
+
+
+def test_the_run_says_how_many_videos_the_cpu_decoded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Where a device decodes none of the videos, they are packed all the same, and a line says so."""
+    monkeypatch.setattr("gazepack.jobs.choices.check_decode_device", lambda *_, **__: None)
+    line = ["pack", str(folder / "0.mp4"), "--out", str(tmp_path / "out"), "--selector", "greedy"]
+    assert run([*line, "--decode-device", "qsv"]) == 0
+    assert (
+        "1 videos were decoded by the CPU, as qsv has no exact decoder" in capsys.readouterr().err
+    )

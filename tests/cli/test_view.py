@@ -256,6 +256,18 @@ def test_an_unwritable_place_is_a_storage_error(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["x.png", "x.mp4", "x.html"])
+def test_a_place_where_nothing_can_be_removed_either_is_a_storage_error(
+    view: Program, tmp_path: Path, name: str
+) -> None:
+    """A file in the folder's stead: tidying up fails like writing, and still there is one line."""
+    (tmp_path / "file").write_bytes(b"")
+    code, _, complaints = view("--out", tmp_path / "file" / name)
+    assert code == 2
+    assert complaints.count("\n") == 1
+    assert "cannot be written (Not a directory); check the folder" in complaints
+
+
 def test_what_is_no_dataset_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A folder without a dataset ends with the code for damage and one line."""
     assert run(["view", str(tmp_path), "--out", str(tmp_path / "x.png")]) == 4

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gazepack.encoders import GazedQwenTower
 from gazepack.geometry import SCALE_OFFSETS, Grid
 from gazepack.loader import Batch
 from gazepack.patches import cut, pyramid
@@ -80,6 +81,22 @@ def random_choice(seed: int) -> Choose:
     """Return a function that chooses 0 to 39 patches of any scale."""
     rng = np.random.default_rng(seed)
     return lambda grid: rng.permutation(grid.num_choices)[: rng.integers(0, 40)]
+
+
+def pictures_of_qwen(frames_T3HW: Tensor, encoder: GazedQwenTower) -> tuple[Tensor, Tensor]:
+    """Return pixels and grids as Qwen's image processor gives them, each frame a picture."""
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (encoder.mean, encoder.std))
+    pixels = (frames_T3HW / 255 - mean) / std
+    rows, cols = pixels.shape[2] // 4, pixels.shape[3] // 4
+    split = pixels.reshape(len(pixels), 3, rows, 2, 2, cols, 2, 2)  # T 3 row a p col b p
+    ordered = split.permute(0, 2, 5, 3, 6, 1, 4, 7)  # T row col a b 3 p p
+    doubled = ordered.unsqueeze(6).expand(*ordered.shape[:6], 2, 2, 2)
+    return doubled.reshape(-1, 3 * 2 * 2 * 2), torch.tensor([[1, 2 * rows, 2 * cols]] * len(pixels))
+
+
+@pytest.fixture(scope="session")
+def as_pictures() -> Callable[[Tensor, GazedQwenTower], tuple[Tensor, Tensor]]:
+    return pictures_of_qwen
 
 
 @pytest.fixture(scope="session")

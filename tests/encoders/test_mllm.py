@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gazepack.encoders import GazedMllm, Prompt
+from gazepack.encoders import Features, GazedMllm, Prompt
 from gazepack.errors import CheckpointError, UsageError
 from gazepack.geometry import Grid
 from gazepack.loader import Batch
@@ -109,11 +109,33 @@ def test_tokens_stand_in_the_order_of_time(little_llava: Llava, make_batch: Make
     views = batch.meta[0]["views"] * 2
     batch = dataclasses.replace(batch, view=view, frame=frame, meta=[{"views": views}])
     numbers_ND = torch.arange(21.0)[:, None].expand(21, 32)
-    (video_LD,) = mllm.videos(batch, numbers_ND)
-    words = [mllm._text("0")[0], mllm._text("2")[0]]
+    (video,) = mllm.videos(batch, Features(tokens_ND=numbers_ND, deepstack=()))
+    words = [model.get_input_embeddings()(torch.tensor(tokenizer(n)["input_ids"]))[0] for n in "02"]
     order = [0, 1, 5, 6, 7], [2, 3, 4, 8, 9, *range(10, 21)]
     expected = [words[0], *numbers_ND[list(order[0])], words[1], *numbers_ND[list(order[1])]]
-    assert torch.equal(video_LD, torch.stack(expected))
+    assert torch.equal(video.embedded_LD, torch.stack(expected))
+
+
+def test_a_view_of_fewer_frames_stands_at_their_times(
+    little_llava: Llava, make_batch: Make
+) -> None:
+    """The second frame of a view that shows every second frame stands with the third of the first view."""
+    model, tokenizer = little_llava()
+    mllm = GazedMllm(
+        model, tokenizer=tokenizer, prompt=dataclasses.replace(ASKED, frame="{number}")
+    )
+    batch = timed(make_batch([square(3)], some))
+    view = torch.tensor([0] * 7 * 2 + [1] * 7)
+    frame = torch.tensor([0] * 7 + [2] * 7 + [0, 0, 0, 1, 1, 1, 1])
+    (first,) = batch.meta[0]["views"]
+    meta = [{"views": [first, first | {"every": 2}]}]
+    batch = dataclasses.replace(batch, view=view, frame=frame, meta=meta)
+    numbers_ND = torch.arange(21.0)[:, None].expand(21, 32)
+    (video,) = mllm.videos(batch, Features(tokens_ND=numbers_ND, deepstack=()))
+    words = [model.get_input_embeddings()(torch.tensor(tokenizer(n)["input_ids"]))[0] for n in "02"]
+    early, late = [*range(7), 14, 15, 16], [*range(7, 14), *range(17, 21)]
+    expected = [words[0], *numbers_ND[early], words[1], *numbers_ND[late]]
+    assert torch.equal(video.embedded_LD, torch.stack(expected))
 
 
 def test_gradients_reach_tower_projector_and_language_model(
@@ -180,7 +202,9 @@ def test_what_gazed_features_cannot_be_is_refused(
 
 def test_other_layouts_are_refused(make_model: Callable[[str], nn.Module]) -> None:
     """A model that is no LLaVA is refused by its type."""
-    with pytest.raises(UsageError, match=r"type 'siglip_vision_model' does not .*model_type llava"):
+    with pytest.raises(
+        UsageError, match=r"type 'siglip_vision_model' does not .*give one of llava, "
+    ):
         GazedMllm(make_model("siglip"), tokenizer=None)
 
 
@@ -216,6 +240,27 @@ def test_damaged_and_foreign_models_are_refused(little_llava: Llava, tmp_path: P
     (tmp_path / "own.py").write_text("raise SystemExit('this was run')")
     with pytest.raises(CheckpointError, match="holds no multimodal model"):
         GazedMllm.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_name_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, is_known: bool) -> None:
+    """Where nobody answers, or nobody has it, a name that is no folder ends at once, in one line."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    asked = []
+
+    def model_info(_: HfApi, name: str, *, timeout: float) -> None:
+        asked.append((name, timeout))
+        if is_known:
+            raise ConnectionError("nobody there")
+        raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    problem = "the hub cannot be asked .nobody there." if is_known else "the hub shows no model"
+    with pytest.raises(CheckpointError, match=f"no folder 'owner/nowhere', and {problem}"):
+        GazedMllm.from_pretrained("owner/nowhere")
+    assert asked == [("owner/nowhere", 10.0)]
 
 
 def test_without_transformers_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,17 +53,6 @@ def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
 
 
-def as_pictures(frames_T3HW: Tensor, encoder: GazedQwenTower) -> tuple[Tensor, Tensor]:
-    """Return pixels and grids as Qwen's image processor gives them, each frame a picture."""
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (encoder.mean, encoder.std))
-    pixels = (frames_T3HW / 255 - mean) / std
-    rows, cols = pixels.shape[2] // 4, pixels.shape[3] // 4
-    split = pixels.reshape(len(pixels), 3, rows, 2, 2, cols, 2, 2)  # T 3 row a p col b p
-    ordered = split.permute(0, 2, 5, 3, 6, 1, 4, 7)  # T row col a b 3 p p
-    doubled = ordered.unsqueeze(6).expand(*ordered.shape[:6], 2, 2, 2)
-    return doubled.reshape(-1, 3 * 2 * 2 * 2), torch.tensor([[1, 2 * rows, 2 * cols]] * len(pixels))
-
-
 def one(batch: Batch, sample: int) -> Batch:
     """Return a batch of one sample."""
     a, b = batch.cu_seqlens[sample : sample + 2].tolist()
@@ -75,7 +64,9 @@ def one(batch: Batch, sample: int) -> Batch:
     )
 
 
-def test_dense_is_a_special_case(qwen: Any, all_finest: Batch, videos: Videos) -> None:
+def test_dense_is_a_special_case(
+    qwen: Any, all_finest: Batch, videos: Videos, as_pictures: Callable[..., tuple[Tensor, Tensor]]
+) -> None:
     """With all finest patches the features, those of inner layers too, are the tower's for every frame."""
     encoder = GazedQwenTower(qwen)
     with torch.no_grad():

@@ -68,6 +68,11 @@ def test_keys_of_a_later_version_are_kept(make_meta):
         (("views", 0, "psnr"), [100.5, 1.0], "PSNR above 100.0 dB"),
         (("views", 0, "tokens"), [65536, 1], "a frame of 65536 tokens"),
         (("views", 0, "rows"), 0, "views.0.rows: "),
+        (
+            ("views", 0, "every"),
+            2,
+            "view 'tiles' leaves out frames, and is not a further, last one",
+        ),
         (("user",), None, "user: "),
     ],
 )
@@ -79,6 +84,33 @@ def test_wrong_values_are_refused_with_their_path(path, value, match, make_meta)
         inner = inner[part]
     inner[path[-1]] = value
     with pytest.raises(UsageError, match=match):
+        check_meta(meta)
+
+
+@pytest.mark.parametrize(
+    ("frames", "every", "problem"),
+    [
+        ([3, 3], [1, 1], None),
+        ([3, 2], [1, 2], None),
+        ([3, 1], [1, 4], None),
+        ([0, 0], [1, 2], None),
+        ([3, 2], [1, 1], "view 'v1' has 2 frames: the first has 3, of which it shows every 1"),
+        ([3, 3], [1, 2], "view 'v1' has 3 frames: the first has 3, of which it shows every 2"),
+        ([4, 2, 4], [1, 2, 1], "view 'v1' leaves out frames"),
+        ([3, 2], [1, 0], "every: "),
+    ],
+)
+def test_a_last_view_may_leave_out_frames(frames, every, problem, make_meta):
+    """As many as it says and only the last one, so that the index tells which frame each count is of."""
+    meta = make_meta("k", tokens=(1,))
+    meta["views"] = [
+        make_meta("k", tokens=(1,) * number)["views"][0] | {"name": f"v{view}", "every": step}
+        for view, (number, step) in enumerate(zip(frames, every, strict=True))
+    ]
+    if problem is None:
+        assert [view.every for view in check_meta(meta).views] == every
+        return
+    with pytest.raises(UsageError, match=problem):
         check_meta(meta)
 
 

@@ -131,6 +131,22 @@ def test_an_unknown_kind_of_storage_is_one_line():
         open_storage("")
 
 
+def test_a_uri_that_lost_a_slash_is_no_folder():
+    """`Path("s3://bucket/x")` must not become a folder `s3:` of this machine."""
+    with pytest.raises(
+        UsageError, match=r"'s3:/bucket/x' is no URI.*write s3://\.\.\., as a string"
+    ):
+        open_storage(str(Path("s3://bucket/x")))
+
+
+def test_the_home_folder_is_known(tmp_path, monkeypatch):
+    """Bash leaves `~` as it is in `--out=~/x`, and Python always does; no folder `~` is made."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    open_storage("~/x").write_atomic("a", b"1")
+    assert (tmp_path / "x" / "a").read_bytes() == b"1"
+    assert open_storage("~/x").uri == "~/x"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_one_line(tmp_path):
     """No permission is a StorageError with a remedy."""
@@ -144,6 +160,13 @@ def test_a_file_in_the_way_is_one_line(tmp_path, info):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"cannot be written.*; choose another place"):
         DatasetDirectory.create_or_open(str(tmp_path / "file"), info)
+
+
+def test_a_new_file_is_called_by_its_own_name(tmp_path):
+    """What cannot be written is named as the user knows it, not as the file beside it."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"file/dataset\.json cannot be written"):
+        open_storage(str(tmp_path / "file")).write_new("dataset.json", b"{}")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

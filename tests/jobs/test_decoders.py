@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,21 @@ import pytest
 
 from gazepack.cli.main import run
 from gazepack.formats import DatasetDirectory
-from gazepack.jobs import DecoderSettings, PackSettings, Segment
+from gazepack.geometry import Grid
+from gazepack.jobs import (
+    DecoderSettings,
+    Nursery,
+    PackSettings,
+    Resources,
+    Segment,
+    Tally,
+    build_selector,
+    open_run,
+    run_serial,
+)
 from gazepack.jobs.clips import Clip, Item, SegmentEnd, SegmentStart, clips_of_segment
 from gazepack.jobs.decoders import Decoders
+from gazepack.jobs.wire import receive_item, send_item
 
 SETTINGS = PackSettings.parse(
     {"fit": {"max_tiles": 2}, "shards": {"samples_per_shard": 10}, "selector": {"name": "greedy"}}
@@ -69,6 +82,43 @@ def test_decoders_give_what_decoding_here_gives(decoders: Decoders, videos: Path
         got = of(items, position)
         assert got[-1] == SegmentEnd(segment=position)
         assert_same_clips(got[:-1], list(clips_of_segment(position, one, SETTINGS)))
+
+
+@pytest.mark.parametrize("is_from_hardware", [True, False])
+def test_a_clip_says_on_the_way_who_decoded_it(is_from_hardware: bool) -> None:
+    """What a decoder knows of the decode device reaches the worker."""
+    clip = Clip(
+        segment=3,
+        view="tiles",
+        number=2,
+        grid=Grid(rows=1, cols=1, patch_size=4),
+        frames_THW3=np.zeros((1, 56, 56, 3), dtype=np.uint8),
+        times_T=(0.5,),
+        is_from_hardware=is_from_hardware,
+    )
+    ours, theirs = Pipe()
+    send_item(theirs, clip)
+    received = receive_item(ours)
+    assert isinstance(received, Clip)
+    assert received.is_from_hardware is is_from_hardware
+
+
+def test_falling_back_to_the_cpu_changes_nothing_and_is_counted(
+    videos: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    """Told of a device that decodes none of them, decoders give the same bytes, and the run says how many."""
+    written, counts = [], []
+    for device in ("cpu", "qsv"):
+        out = tmp_path / device
+        selector = build_selector(SETTINGS.selector, device="cpu")
+        video = str(videos / "clip0.mp4")
+        run = open_run([video], str(out), settings=SETTINGS, selector=selector)
+        resources, tally = Resources(decoders=DecoderSettings(device=device)), Tally()
+        run_serial(run, resources=resources, report=lambda _: None, meter=tally, nursery=nursery)
+        counts.append(tally.fallbacks)
+        written.append((out / "shards" / "000000.tar").read_bytes())
+    assert counts == [0, 1]
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize(

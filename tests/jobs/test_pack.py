@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gazepack.errors import ProvenanceError, StorageError
+from gazepack.errors import ProvenanceError, StorageError, UsageError
 from gazepack.formats import DatasetDirectory, summarise, verify_shard
+from gazepack.geometry import DENSE_TILE_TOKENS, FINEST
 from gazepack.jobs import (
+    PackSettings,
     Resources,
     Segment,
     VideoDone,
@@ -138,16 +140,46 @@ def test_long_video_goes_on_in_further_samples(
     assert list(compare_with_source(cut, rows, segments)) == []
 
 
-def test_thumbnail_is_a_second_view(videos: Path, tmp_path: Path, pack: Pack) -> None:
-    """With a thumbnail every frame has tokens in both views, each meeting the bound."""
-    pack(videos, tmp_path / "out", {**SMALL, "fit": {"max_tiles": 2, "thumbnail": True}})
-    directory = DatasetDirectory.open(str(tmp_path / "out"))
-    sample = next(directory.iter_samples(0))
-    assert [view["name"] for view in sample.meta["views"]] == ["tiles", "thumbnail"]
-    assert set(sample.tokens_N6[:, 0].tolist()) == {0, 1}
-    assert all(min(view["psnr"]) >= 30 for view in sample.meta["views"])
+def test_a_whole_thumbnail_has_frames_of_its_own(videos: Path, tmp_path: Path, pack: Pack) -> None:
+    """Every so-many-th frame, of each all finest patches and no other; the tiles are as without it.
+
+    Its twin is the gazed thumbnail of the same videos, a second view of every frame, fewer tokens in each.
+    Both meet the bound.
+    """
+    fit = {"max_tiles": 1, "thumbnail": True}
+    for name, more in (("whole", {"thumbnail_every": 4}), ("gazed", {})):
+        pack(videos, tmp_path / name, {**SMALL, "fit": fit | more})
+    whole, gazed = (DatasetDirectory.open(str(tmp_path / name)) for name in ("whole", "gazed"))
+    for sample, twin in zip(whole.iter_samples(0), gazed.iter_samples(0), strict=True):
+        (tiles, thumbnail), (other, small) = sample.meta["views"], twin.meta["views"]
+        assert tiles == other
+        assert [tiles["name"], thumbnail["name"], small["name"]] == ["tiles", *["thumbnail"] * 2]
+        assert (thumbnail["every"], thumbnail["times"]) == (4, tiles["times"][::4])
+        assert thumbnail["tokens"] == [DENSE_TILE_TOKENS] * len(thumbnail["times"])
+        assert set(sample.tokens_N6[sample.tokens_N6[:, 0] == 1, 2]) == {FINEST}
+        assert small["times"] == other["times"]
+        assert max(small["tokens"]) < DENSE_TILE_TOKENS
+        assert min(*thumbnail["psnr"], *small["psnr"]) >= 30
+    assert whole.info.provenance["fit"]["thumbnail_every"] == 4
+    for row in whole.index(0).to_pylist():
+        frames = row["frames"] + -(-row["frames"] // 4)
+        assert row["dense_tokens"] == DENSE_TILE_TOKENS * frames
+        assert (row["tokens"], len(row["tokens_per_frame"])) == (
+            sum(row["tokens_per_frame"]),
+            frames,
+        )
     segments = {row["id"]: Segment.from_row(row) for row in list_sources([str(videos)]).to_pylist()}
-    assert list(compare_with_source(directory, directory.index(0).to_pylist(), segments)) == []
+    for directory in (whole, gazed):
+        rows = directory.index(0).to_pylist()
+        assert list(compare_with_source(directory, rows, segments)) == []
+
+
+def test_every_frame_of_no_thumbnail_is_refused() -> None:
+    """A thumbnail that is not there is not kept whole, nor at frames that clips do not share."""
+    with pytest.raises(UsageError, match="there is none; add thumbnail"):
+        PackSettings.parse({"fit": {"thumbnail_every": 2}})
+    with pytest.raises(UsageError, match=r"thumbnail_every.*got 3"):
+        PackSettings.parse({"fit": {"thumbnail": True, "thumbnail_every": 3}})
 
 
 def test_unreachable_bound_fails_the_video_with_a_remedy(

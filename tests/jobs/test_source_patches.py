@@ -14,11 +14,11 @@ from gazepack.jobs import Segment, compare_with_source, list_sources
 
 WAYS = {
     "sampling": {"fps": 5},
-    "fit": {"thumbnail": True},
+    "fit": {"thumbnail": True, "thumbnail_every": 4},
     "shards": {"max_sample_tokens": 400},
     "selector": {"name": "greedy"},
 }
-"""Two views, and several samples a video: all that decides where a patch comes from."""
+"""Two views of different frames, and several samples a video: all that decides where a patch comes from."""
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gazepack.errors import SourceError
+from gazepack.errors import SourceError, UsageError
 from gazepack.jobs.segment import Segment, key_of
 from gazepack.jobs.sources import list_sources
 
@@ -96,6 +97,60 @@ def test_missing_and_empty_are_refused(tmp_path: Path) -> None:
         rows(tmp_path)
 
 
+def test_an_empty_name_is_not_the_folder_one_is_in() -> None:
+    """A shell's variable that is not set must not pack the working directory."""
+    with pytest.raises(SourceError, match="the name of a source is empty; name a file or a folder"):
+        rows("")
+
+
+def test_links_to_folders_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
+    """A corpus put together by links is whole; a link back to where one is ends there."""
+    touch(tmp_path / "disk" / "b" / "v.mp4")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "one").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(corpus)
+    (tmp_path / "disk" / "here").symlink_to(".")
+    assert [s.id for s in rows(corpus)] == ["one/b/v.mp4"]
+
+
+def test_a_link_that_leads_nowhere_is_not_left_out(tmp_path: Path) -> None:
+    """What DVC or git-annex has not fetched is listed, to go on record; only of videos, not of other files."""
+    touch(tmp_path / "a.mp4", b"123")
+    for name in ("b.mp4", "b.txt"):
+        (tmp_path / name).symlink_to("not-fetched")
+    assert [(s.id, s.bytes) for s in rows(tmp_path)] == [("a.mp4", 3), ("b.mp4", 0)]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everywhere")
+def test_a_folder_that_may_not_be_read_is_not_left_out(tmp_path: Path) -> None:
+    """A listing is frozen, so what cannot be listed is named before."""
+    touch(tmp_path / "a.mp4")
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(SourceError, match=r"locked' cannot be listed \(Permission denied\)"):
+        rows(tmp_path)
+
+
+def test_the_home_folder_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has no shell that would write `~` out: not in a folder, a glob or a manifest."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    touch(tmp_path / "videos" / "a.mp4", b"123")
+    (tmp_path / "videos" / "m.csv").write_text("path\na.mp4\n")
+    for source in ("~/videos", "~/videos/*.mp4", "~/videos/m.csv"):
+        (found,) = rows(source)
+        assert (found.uri, found.bytes) == (str(tmp_path / "videos" / "a.mp4"), 3)
+
+
+def test_a_uri_that_lost_a_slash_is_refused() -> None:
+    """`Path("s3://bucket/videos")` is no path; a Windows drive or an odd name is none of ours to judge."""
+    with pytest.raises(
+        UsageError, match=r"'s3:/bucket/v' is no URI.*write s3://\.\.\., as a string"
+    ):
+        rows(str(Path("s3://bucket/v")))
+    with pytest.raises(SourceError, match="'odd:/v' does not exist"):
+        rows("odd:/v")
+
+
 def test_keys_are_stable_and_tell_ids_apart() -> None:
     """A safe id is its own key; others get a slug and a hash; a key never looks like a window of another."""
     assert key_of("video_001") == "video_001"
@@ -164,6 +219,8 @@ def test_equal_ids_are_refused(tmp_path: Path) -> None:
         ("file,id\na.mp4,x\n", "no column 'path', only 'file', 'id'"),
         ("path\n", "has no rows"),
         ('path\n"a.mp4\n', "cannot be read"),
+        ("path, id\na.mp4, x\n", "the column ' id' has spaces around its name"),
+        ("path,x,x\na.mp4,1,2\n", "two columns are called 'x'"),
     ],
 )
 def test_unreadable_manifest_is_refused(tmp_path: Path, content: str, match: str) -> None:
@@ -173,7 +230,23 @@ def test_unreadable_manifest_is_refused(tmp_path: Path, content: str, match: str
         rows(tmp_path / "m.csv")
 
 
-@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"{", b"[1]"])
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_only_a_newline_ends_a_json_line(tmp_path: Path, separator: str) -> None:
+    """JSON may hold what Unicode calls the end of a line, as captions from the web do."""
+    row = json.dumps({"path": "a.mp4", "caption": f"one{separator}two"}, ensure_ascii=False)
+    (tmp_path / "m.jsonl").write_bytes(f"{row}\r\n".encode())
+    (found,) = rows(tmp_path / "m.jsonl")
+    assert json.loads(found.user) == {"caption": f"one{separator}two"}
+
+
+def test_a_broken_line_is_counted(tmp_path: Path) -> None:
+    """Among a million lines, the number is what helps."""
+    (tmp_path / "m.jsonl").write_text('{"path": "a.mp4"}\n\n{"path": oops}\n')
+    with pytest.raises(SourceError, match=r"cannot be read \(line 3: Expecting value"):
+        rows(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"{", b"[1]", b"[" * 100_000])
 def test_broken_json_lines_are_refused(tmp_path: Path, data: bytes) -> None:
     """Not UTF-8, not JSON, not an object."""
     touch(tmp_path / "m.jsonl", data)
@@ -197,7 +270,41 @@ def test_bad_rows_are_problems_on_record(tmp_path: Path, row: str, match: str) -
     good, bad = rows(tmp_path / "m.csv")
     assert good.problem is None
     assert bad.problem is not None
+    assert bad.problem.startswith("'x': ")
     assert match in bad.problem
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "match"),
+    [
+        ("start", [1], r"'start' holds \[1\], which is not a number"),
+        ("end", 10**400, "'end' holds 1000000"),
+        ("id", "a\ud83d", "holds half a character"),
+        ("caption", "a\ud83d", "holds half a character"),
+        ("path", "a\ud83d.mp4", "holds half a character"),
+        ("path", ["a.mp4"], "no path"),
+        ("caption", float("nan"), None),
+        ("caption", {"deep": [float("inf")]}, None),
+        ("bytes", [1], None),
+        ("bytes", 10**400, None),
+        ("bytes", float("inf"), None),
+    ],
+)
+def test_values_of_any_kind_stop_nothing(
+    tmp_path: Path, column: str, value: object, match: str | None
+) -> None:
+    """JSON may hold anything anywhere: at worst that row is a problem, never the others'."""
+    lines = [{"path": "a.mp4", "id": "bad", column: value}, {"path": "b.mp4", "id": "z"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    bad, good = rows(tmp_path / "m.jsonl")
+    assert good.problem is None
+    assert (bad.problem is None) == (match is None)
+    assert match is None or re.search(match, bad.problem or "")
+    if (
+        match is None and column == "caption"
+    ):  # JSON, and with it a sample's metadata, knows no such numbers
+        held = json.loads(bad.user, parse_constant=pytest.fail)["caption"]
+        assert held in (None, {"deep": [None]})
 
 
 def test_remote_folder_is_listed(tmp_path: Path) -> None:

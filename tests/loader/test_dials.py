@@ -132,6 +132,27 @@ def test_planned_frames_are_those_of_every_view() -> None:
     assert Dials(max_frames=2).planned_tokens(index).tolist() == [1 + 2 + 8 + 16]
 
 
+def test_planned_frames_of_a_view_of_fewer_frames_are_counted_from_its_first() -> None:
+    """Three frames, then two of a last view that shows every second frame: as `keep` keeps them."""
+    counts = [1, 2, 4, 8, 16]
+    index = pa.table(
+        {
+            "tokens": [31],
+            "frames": pa.array([3], pa.int32()),
+            "tokens_per_frame": pa.array([counts], pa.list_(pa.uint16())),
+        }
+    )
+    tokens_N6 = np.zeros((31, 6), np.uint16)
+    tokens_N6[:, :2] = np.repeat([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)], counts, axis=0)
+    for dials, kept in (
+        (Dials(frame_step=2), 1 + 4 + 8),
+        (Dials(max_frames=1), 1 + 8),
+        (Dials(max_frames=2), 1 + 2 + 8 + 16),
+    ):
+        assert dials.planned_tokens(index).tolist() == [kept]
+        assert len(dials.keep(tokens_N6, np.zeros(31, np.float16))) == kept
+
+
 def test_place_in_frame_starts_anew_in_each_view_and_frame() -> None:
     """Frame 0 of another view is another frame."""
     tokens_N6 = np.array([(0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 2)], np.uint16)

@@ -138,3 +138,30 @@ def test_process_groups_take_equal_steps(
     assert len({rank["steps"] for rank in told}) == 1
     assert all(rank["steps"] == rank["planned"] > 1 for rank in told)
     assert sorted(k for rank in told for k in rank["keys"]) == [f"s{i:04d}" for i in range(45)]
+
+
+def test_ranks_are_those_of_the_launcher(
+    packed: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under torchrun, ranks share an epoch also before anybody has made a process group."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    shares = []
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(keys(list(GazeDataset(packed, batch_size=4))))
+        assert shares[-1] == keys(list(GazeDataset(packed, batch_size=4, rank=rank, world_size=2)))
+    alone = GazeDataset(packed, batch_size=4, rank=0, world_size=1)
+    assert sorted(shares[0] + shares[1]) == sorted(keys(list(alone)))
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [("2", "2"), ("one", "2"), ("-1", "2"), ("0", "")])
+def test_a_launcher_that_is_confused_is_refused(
+    packed: str, monkeypatch: pytest.MonkeyPatch, rank: str, world_size: str
+) -> None:
+    """Better no epoch than the wrong share of one."""
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world_size)
+    with pytest.raises(
+        UsageError, match=f"the environment says RANK={rank} and WORLD_SIZE={world_size}"
+    ):
+        next(iter(GazeDataset(packed, batch_size=4)))

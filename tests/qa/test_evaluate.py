@@ -117,6 +117,34 @@ def test_json_has_every_answer(
     assert sum(c["right"] for c in found["categories"].values()) == sum(right)
 
 
+@pytest.mark.parametrize("name", ["qwen2.5-vl", "qwen3-vl"])
+def test_qwen_is_asked_too(
+    folder: Path,
+    little_qwen: Callable[[str], tuple[Any, Any]],
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By its own chat template: answers are those of the whole model, of a video in two samples too."""
+    model, tokenizer = little_qwen(name)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    line = ["evaluate-qa", str(folder / "questions.jsonl"), "--model", str(tmp_path), "--json"]
+    assert run([*line, *(f"--data={folder / data}" for data in ("dense", "gazed"))]) == 0
+    found = json.loads(capsys.readouterr().out)["datasets"]
+    assert [dataset["questions"] for dataset in found] == [7, 7]
+    mllm = GazedMllm(model, tokenizer=tokenizer)
+    letters = mllm.first_tokens("ABCD")
+    gazed = PackedVideos(str(folder / "gazed"))
+    text = read_questions(folder / "questions.jsonl")[0].text
+    for number, video in enumerate(("one.mp4", "two.mp4", "night/three.mp4")):
+        with torch.inference_mode():
+            row = mllm.row(mllm.video(list(gazed.read(video))), text)
+            expected = mllm.next_token([row])[0].log_softmax(-1)[letters]
+        actual = torch.tensor(found[1]["answers"][number]["log_probabilities"])
+        torch.testing.assert_close(actual, expected)
+
+
 def test_options_may_be_judged_by_their_text(
     folder: Path, mllm: GazedMllm, questions: list[Question]
 ) -> None:
@@ -125,7 +153,7 @@ def test_options_may_be_judged_by_their_text(
     (answer,) = evaluate(mllm, questions[:1], gazed, score="text").answers
     with torch.inference_mode():
         (batch,) = gazed.read("one.mp4")
-        row = mllm.row(mllm.videos(batch, mllm.embed(batch))[0], questions[0].text)
+        row = mllm.row(mllm.video([batch]), questions[0].text)
         expected = [float(mllm.log_likelihood(row, text)) for text in questions[0].options]
     assert answer.scores == pytest.approx(expected)
 
@@ -184,7 +212,7 @@ def test_missing_videos_are_refused_or_left_out(folder: Path, questions: list[Qu
     ("options", "message"),
     [
         (["--data=nowhere"], "nowhere"),
-        (["--model=nowhere", "--data={dense}"], "nowhere holds no multimodal model"),
+        (["--model=nowhere", "--data={dense}"], "there is no folder 'nowhere' with a model; name"),
         (["--prompt=why?", "--data={dense}"], "the prompt 'why?' does not hold"),
         (["--preset=vit", "--data={dense}"], "there is no preset 'vit'"),
         (["--device=tpu", "--data={dense}"], "unknown device 'tpu'"),

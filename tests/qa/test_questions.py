@@ -57,6 +57,12 @@ def test_video_mme_is_read(tmp_path: Path) -> None:
     assert question.place.endswith("questions.jsonl, line 2")
 
 
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
+    """JSON may hold what Unicode calls the end of a line."""
+    row = json.dumps(HLVID | {"category": "a\u2028b"}, ensure_ascii=False)
+    assert read_questions(write(tmp_path, row))[0].category == "a\u2028b"
+
+
 def test_bare_candidates_get_letters(tmp_path: Path) -> None:
     """Options without letters are lettered, also under the name `candidates`."""
     row = {k: v for k, v in VIDEO_MME.items() if k != "options"} | {"candidates": ["x", "y", "z"]}

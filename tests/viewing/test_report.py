@@ -104,6 +104,20 @@ def test_a_video_that_has_gone_is_missed_in_words(packed: DatasetDirectory, tmp_
     assert page.count("other.mp4") == 1
 
 
+def test_thumbnails_of_fewer_frames_are_no_hindrance(
+    packed: DatasetDirectory, tmp_path: Path
+) -> None:
+    """Patches of the first frames can be cut where another view shows only every eighth frame."""
+    manifest, places = Path(packed.uri).with_name("manifest.jsonl"), str(tmp_path / "places")
+    options = ["--store", "places", "--selector", "greedy", "--thumbnail"]
+    options += ["--thumbnail-every", "8", "--attempts", "1"]
+    assert run(["pack", str(manifest), "--out", places, *options]) == 3
+    write_report(DatasetDirectory.open(places), tmp_path / "r.html", pictures=2)
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<img") == 2 * 2
+    assert "no picture" not in page
+
+
 def pictures_of(page: str) -> list[str]:
     """Return the pictures of a page."""
     return re.findall(r'src="(data:image/webp;base64,[^"]+)"', page)

@@ -9,7 +9,7 @@ dataset is ever edited.
 from pathlib import Path
 
 from gazepack.errors import UsageError
-from gazepack.formats.remote import has_secrets, without_secrets
+from gazepack.formats.remote import has_secrets, local_path, without_secrets
 from gazepack.formats.storage.base import Staged, Storage, is_temporary
 from gazepack.formats.storage.local import LocalStorage
 from gazepack.formats.storage.objects import ObjectStorage
@@ -21,7 +21,8 @@ def open_storage(uri: str) -> Storage:
     """Return the storage of a path or URI; nothing is created or looked up yet.
 
     Raises:
-        UsageError: no such kind of storage, its client is not installed, or the address carries a secret.
+        UsageError: no such kind of storage, its client is not installed, the address carries a secret, or it is
+            neither a path nor a URI.
     """
     if not uri:
         raise UsageError("the place of the dataset is empty", remedy="name a folder or a URI")
@@ -32,7 +33,7 @@ def open_storage(uri: str) -> Storage:
             remedy="put credentials where the storage's client looks for them: environment, profile or role",
         )
     if "://" not in uri:
-        return LocalStorage(uri, Path(uri))
+        return LocalStorage(uri, local_path(uri))
     protocol, _, rest = uri.partition("://")
     if protocol in ("file", "local"):
         return LocalStorage(uri, Path("/" + rest.lstrip("/")))

@@ -3,8 +3,8 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from gazepack.formats.storage.base import Staged, check_name, is_temporary, new_file
@@ -57,19 +57,16 @@ class LocalStorage:
 
     def write_new(self, name: str, data: bytes) -> None:
         """Write beside, flush, link: of several writers at once exactly one gets the name."""
-        folder, _, last = name.rpartition("/")
-        mine = f"{folder}/.{last}.{secrets.token_hex(8)}.tmp".lstrip("/")
-        self.write_atomic(mine, data)
-        try:
-            with writing(self.uri, name), suppress(FileExistsError):
-                _link(self._path(mine), self._path(name))
-                _sync_folder(self._path(name).parent)
-        finally:
-            self.remove(mine)
+        with self._beside(name, _link_unless_there) as file:
+            file.write(data)
+
+    def staged(self, name: str) -> AbstractContextManager["Staged"]:
+        """Open a sibling temporary file that is flushed and renamed when the block ends."""
+        return self._beside(name, Path.replace)
 
     @contextmanager
-    def staged(self, name: str) -> Iterator["Staged"]:
-        """Open a sibling temporary file that is flushed and renamed when the block ends."""
+    def _beside(self, name: str, take: Callable[[Path, Path], object]) -> Iterator["Staged"]:
+        """Open a sibling temporary file that is flushed when the block ends and `take` gives its name."""
         path = self._path(name)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         with writing(self.uri, name):
@@ -78,7 +75,7 @@ class LocalStorage:
             with new_file(temporary, self.uri, name) as staged:
                 yield staged
             with writing(self.uri, name):
-                temporary.replace(path)
+                take(temporary, path)
                 _sync_folder(path.parent)
         finally:
             with suppress(OSError):
@@ -117,20 +114,17 @@ def _raise_unless_missing(error: OSError) -> None:
         raise error
 
 
-def _link(new: Path, path: Path) -> None:
-    """Give a file a further name that must be free, or rename it where there are no links.
-
-    Raises:
-        FileExistsError: the name is taken.
-    """
+def _link_unless_there(new: Path, path: Path) -> None:
+    """Give a file a further name if that is free, or rename it where there are no links."""
     try:
         os.link(new, path)
+    except FileExistsError:
+        return
     except OSError as error:
         if error.errno not in _LINKLESS:
             raise
-        if path.exists():
-            raise FileExistsError(path) from error
-        new.replace(path)
+        if not path.exists():
+            new.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:

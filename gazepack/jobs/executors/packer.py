@@ -13,6 +13,7 @@ import torch
 
 from gazepack.errors import GazepackError
 from gazepack.formats import AnyCodec, DatasetDirectory
+from gazepack.jobs.choices import check_decode_device
 from gazepack.jobs.decoders import Decoders
 from gazepack.jobs.executors.meter import RayMeter
 from gazepack.jobs.metrics import Stage
@@ -48,6 +49,8 @@ class UnitEnd:
     """How long the worker was at each stage."""
     bytes: int
     """Of the samples that were written."""
+    fallbacks: int
+    """Videos that the CPU decoded though another device was to."""
     memory_bytes: int
     """What the worker then holds for itself, its decoders not counted."""
 
@@ -66,6 +69,7 @@ class Packer:
         """Open the directory and load the model; return what is in the way, or `None`."""
         job = self._job
         try:
+            check_decode_device(job.resources.decoders.device)
             self._directory = DatasetDirectory.open(job.uri)
             self._selector = build_selector(job.settings.selector, device=job.resources.device)
         except GazepackError as error:
@@ -76,6 +80,7 @@ class Packer:
         """Pack a unit, and say how it went."""
         torch.set_num_threads(self._job.num_threads)
         before, num_bytes = self._meter.seconds.copy(), self._meter.bytes
+        fallbacks = self._meter.fallbacks
         stopped: GazepackError | None = None
         try:
             pack_unit(
@@ -95,6 +100,7 @@ class Packer:
             error=stopped,
             seconds={stage: s - before[stage] for stage, s in self._meter.seconds.items()},
             bytes=self._meter.bytes - num_bytes,
+            fallbacks=self._meter.fallbacks - fallbacks,
             memory_bytes=own_memory(),
         )
 

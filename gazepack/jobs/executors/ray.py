@@ -200,6 +200,7 @@ class _Driver:
         for stage, seconds in answer.seconds.items():
             self._meter.spent(stage, seconds)
         self._meter.wrote(answer.bytes)
+        self._meter.fell_back(answer.fallbacks)
         if answer.error is not None:
             self._refused(unit, answer.error)
         else:
