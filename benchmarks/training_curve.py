@@ -164,7 +164,8 @@ def write(out: Path, names: list[str], found: list[Floats], windows: Windows) ->
 
 def changes(found: Floats, first: Floats) -> list[Change]:
     """Compare two networks video by video: tokens in per cent, tokens of a repeated frame in tokens."""
-    apart = np.concatenate((100 * (found[:-1] / first[:-1] - 1), found[-1:] - first[-1:]))
+    shares = 100 * (found[:-1] / np.maximum(first[:-1], 1) - 1)
+    apart = np.concatenate((shares, found[-1:] - first[-1:]))
     errors = apart.std(1, ddof=1) / math.sqrt(apart.shape[1]) if apart.shape[1] > 1 else apart[:, 0]
     return [
         Change(mean=float(m), error=float(e)) for m, e in zip(apart.mean(1), errors, strict=True)

@@ -86,12 +86,13 @@ def test_decoders_give_what_decoding_here_gives(decoders: Decoders, videos: Path
 
 @pytest.mark.parametrize("is_from_hardware", [True, False])
 def test_a_clip_says_on_the_way_who_decoded_it(is_from_hardware: bool) -> None:
-    """What a decoder knows of the decode device reaches the worker."""
+    """What a decoder knows of the decode device reaches the worker, and whether the view is kept whole."""
     clip = Clip(
         segment=3,
         view="tiles",
         number=2,
         grid=Grid(rows=1, cols=1, patch_size=4),
+        whole=not is_from_hardware,
         frames_THW3=np.zeros((1, 56, 56, 3), dtype=np.uint8),
         times_T=(0.5,),
         is_from_hardware=is_from_hardware,
@@ -101,6 +102,7 @@ def test_a_clip_says_on_the_way_who_decoded_it(is_from_hardware: bool) -> None:
     received = receive_item(ours)
     assert isinstance(received, Clip)
     assert received.is_from_hardware is is_from_hardware
+    assert received.whole is not is_from_hardware
 
 
 def test_falling_back_to_the_cpu_changes_nothing_and_is_counted(
