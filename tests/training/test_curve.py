@@ -22,6 +22,7 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     spec.loader.exec_module(script)
     monkeypatch.setattr(script, "BOUNDS", (18.0,))
+    monkeypatch.setattr(script, "COLOURS", ("black",))
     return int(script.main())
 
 
