@@ -44,11 +44,11 @@ def verify(uri: str, sources: tuple[str, ...], repaired: str | None, as_json: bo
         Segment,
         SourcePatches,
         compare_with_source,
-        list_sources,
+        list_packed,
         verify_totals,
     )
 
-    listing = list_sources(sources) if sources else None
+    listing = list_packed(sources) if sources else None
     videos = None if listing is None else SourcePatches.listed(listing)
     directory = DatasetDirectory.open(uri, patches_from=videos)
     rows = [] if listing is None else listing.to_pylist()

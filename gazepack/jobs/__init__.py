@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gazepack.jobs.segment import Segment
     from gazepack.jobs.settings import PackSettings
     from gazepack.jobs.source_patches import SourcePatches
-    from gazepack.jobs.sources import list_sources
+    from gazepack.jobs.sources import list_packed, list_sources
     from gazepack.jobs.unit import Report, Resources, VideoDone, pack_unit
 
 _HOMES = {
@@ -41,6 +41,7 @@ _HOMES = {
     "build_selector": "models",
     "compare_with_source": "replay",
     "frozen_listing": "ledger",
+    "list_packed": "sources",
     "list_sources": "sources",
     "make_plan": "plan",
     "open_run": "ledger",
@@ -71,6 +72,7 @@ __all__ = [
     "build_selector",
     "compare_with_source",
     "frozen_listing",
+    "list_packed",
     "list_sources",
     "make_plan",
     "open_run",

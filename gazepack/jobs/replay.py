@@ -81,6 +81,8 @@ def _source_frames(sample: LooseSample, segment: Segment, info: DatasetInfo) -> 
     times = sample.meta["views"][0]["times"]  # it sees them all
     if not times:
         return
+    if segment.problem is not None:
+        raise VideoError(segment.problem, stage="open")
     sampling, start, end = _sampled(info)
     start = start if segment.start_seconds is None else segment.start_seconds
     end = end if segment.end_seconds is None else segment.end_seconds

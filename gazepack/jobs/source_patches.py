@@ -19,7 +19,7 @@ from gazepack.formats import DatasetInfo, LooseSample
 from gazepack.geometry import Grid
 from gazepack.jobs.replay import source_frames, view_grid
 from gazepack.jobs.segment import Segment
-from gazepack.jobs.sources import list_sources
+from gazepack.jobs.sources import list_packed
 from gazepack.patches import Pixels, cut, pyramid
 from gazepack.video import fit
 
@@ -39,11 +39,11 @@ class SourcePatches:
         named = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
         if not named:
             raise UsageError("no source is named", remedy="name the videos that were packed")
-        self._listing = list_sources([os.fspath(source) for source in named])
+        self._listing = list_packed([os.fspath(source) for source in named])
 
     @classmethod
     def listed(cls, listing: pa.Table) -> Self:
-        """Return the videos of a listing, as `list_sources` returns one."""
+        """Return the videos of a listing, as `list_packed` returns one."""
         videos = cls.__new__(cls)
         videos._listing = listing
         return videos

@@ -5,6 +5,7 @@ nothing else, so the order in which a file system lists its files never shows in
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -31,20 +32,61 @@ def list_sources(sources: Sequence[str]) -> pa.Table:
         SourceError: something named does not exist, holds no video or cannot be read; two equal ids.
         UsageError: something named is neither a path nor a URI.
     """
-    segments: list[Segment] = []
-    files: list[FoundFile] = []
+    rows, files = _looked_up(sources)
+    return _table([*rows, *named([file for found in files for file in found])])
+
+
+def list_packed(sources: Sequence[str]) -> pa.Table:
+    """List the videos of a dataset again, under every id by which its samples may name them.
+
+    Several sources share a common folder, so their videos have other ids together than apart; a merged
+    dataset has the latter. The ids of all together come first, then those that each source alone gives. An id
+    of the latter kind that two sources give to different videos has that as its `problem`.
+
+    Args:
+        sources: as for `list_sources`.
+
+    Returns:
+        A table of `SCHEMA`, sorted by id; a video may stand there under two ids.
+
+    Raises:
+        SourceError: as `list_sources`.
+        UsageError: as `list_sources`.
+    """
+    rows, files = _looked_up(sources)
+    found = [*rows, *named([file for found in files for file in found])]
+    together = {segment.id for segment in found}
+    apart: dict[str, Segment] = {}
+    for segment in (segment for alone in files for segment in named(alone)):
+        other = apart.setdefault(segment.id, segment)
+        if other.uri != segment.uri:
+            both = f"{other.shown_uri!r} and {segment.shown_uri!r}"
+            problem = (
+                f"{segment.id!r}: two sources hold a video of this id: {both}; name one of them"
+            )
+            apart[segment.id] = replace(other, problem=other.problem or problem)
+    return _table([*found, *(segment for id, segment in apart.items() if id not in together)])
+
+
+def _looked_up(sources: Sequence[str]) -> tuple[list[Segment], list[list[FoundFile]]]:
+    """Return the rows of all manifests, and the files of every other source.
+
+    Raises:
+        SourceError: there is neither.
+    """
+    rows: list[Segment] = []
+    files: list[list[FoundFile]] = []
     for source in map(_place, sources):
         if suffix_of(source) in MANIFEST_SUFFIXES:
-            segments += read_manifest(source)
+            rows += read_manifest(source)
         else:
-            files += list_files(source)
-    segments += named(files)
-    if not segments:
+            files.append(list(list_files(source)))
+    if not rows and not any(files):
         raise SourceError(
             f"no video in {', '.join(map(repr, sources))}",
             remedy=f"name files, or folders that hold any of {' '.join(sorted(VIDEO_SUFFIXES))}",
         )
-    return _table(segments)
+    return rows, files
 
 
 def _place(source: str) -> str:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from gazepack.errors import GazepackError, UsageError
 from gazepack.formats import DatasetDirectory
-from gazepack.jobs import Segment, SourcePatches, frozen_listing, list_sources
+from gazepack.jobs import Segment, SourcePatches, frozen_listing, list_packed
 from gazepack.viewing.drawing import Shot, chosen_pane, scaled
 from gazepack.viewing.page import data_uri
 from gazepack.viewing.pictures import shots_at
@@ -58,7 +58,7 @@ class Examples:
 
     def __init__(self, directory: DatasetDirectory, sources: Sequence[str]) -> None:
         self._directory = directory
-        self._listing = list_sources(sources) if sources else _frozen(directory)
+        self._listing = list_packed(sources) if sources else _frozen(directory)
 
     def draw(self, row: dict[str, Any]) -> Example:
         """Draw the middle frame of the first clip of a sample, over the video where it is at hand.

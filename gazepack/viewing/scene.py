@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from gazepack.errors import UsageError, VideoError
 from gazepack.formats import DatasetDirectory, DatasetInfo, Sample
 from gazepack.geometry import TILE_SIDE, Grid
-from gazepack.jobs import Segment, frozen_listing, list_sources, refitted, repainted
+from gazepack.jobs import Segment, frozen_listing, list_packed, refitted, repainted
 from gazepack.jobs.replay import view_grid
 from gazepack.patches import Pixels
 from gazepack.viewing.drawing import Shot
@@ -61,7 +61,7 @@ def find_listing(directory: DatasetDirectory, sources: Sequence[str]) -> pa.Tabl
     Raises:
         SourceError: the sources cannot be listed.
     """
-    return list_sources(sources) if sources else frozen_listing(directory)
+    return list_packed(sources) if sources else frozen_listing(directory)
 
 
 def find_segment(

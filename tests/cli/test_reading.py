@@ -73,6 +73,24 @@ def test_verify_notices_another_video(
     assert "is stored," in capsys.readouterr().err
 
 
+def test_verify_finds_videos_that_were_packed_apart(
+    folder: Path, dataset: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """Two folders, each of which names its videos as when it was packed by itself; one id twice is said."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    shutil.copytree(folder, two)
+    (two / "0.mp4").rename(one / "0.mp4")
+    sources = ["--source", str(one), "--source", str(two)]
+    assert run(["verify", str(dataset), *sources]) == 0
+    shutil.copy(one / "0.mp4", two / "0.mp4")
+    capsys.readouterr()
+    assert run(["verify", str(dataset), *sources]) == 4
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "'0.mp4': two sources hold a video of this id: " in error
+
+
 def test_pack_leaves_its_log_and_a_second_run_none(dataset: Path) -> None:
     """The program keeps where the time went once, and does not when there is nothing left to do."""
     directory = DatasetDirectory.open(str(dataset))

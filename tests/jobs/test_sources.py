@@ -11,7 +11,7 @@ import pytest
 
 from gazepack.errors import SourceError, UsageError
 from gazepack.jobs.segment import Segment, key_of
-from gazepack.jobs.sources import list_sources
+from gazepack.jobs.sources import list_packed, list_sources
 
 
 def touch(path: Path, content: bytes = b"x") -> Path:
@@ -322,3 +322,23 @@ def test_a_row_with_more_columns_than_the_header_is_refused(tmp_path: Path) -> N
     manifest.write_text("path,caption\na.mp4,one\nb.mp4,two, three\n")
     with pytest.raises(SourceError, match="row 2 has more columns than the header"):
         list_sources([str(manifest)])
+
+
+def test_packed_videos_are_listed_under_the_ids_they_have_apart_too(tmp_path: Path) -> None:
+    """Together first, then each source alone; what two sources call the same has that as its problem."""
+    for name in ("one/a.mp4", "one/b.mp4", "two/b.mp4"):
+        touch(tmp_path / name)
+    sources = [str(tmp_path / "one"), str(tmp_path / "two")]
+    found = {row["id"]: row for row in list_packed(sources).to_pylist()}
+    assert list(found) == ["a.mp4", "b.mp4", "one/a.mp4", "one/b.mp4", "two/b.mp4"]
+    assert found["a.mp4"]["uri"] == found["one/a.mp4"]["uri"]
+    assert [id for id, row in found.items() if row["problem"]] == ["b.mp4"]
+    assert "two sources hold a video of this id" in found["b.mp4"]["problem"]
+
+
+def test_an_id_of_all_sources_together_goes_before_one_of_a_source_alone(tmp_path: Path) -> None:
+    """A folder and one inside it were packed together: their ids are not ambiguous."""
+    touch(tmp_path / "a.mp4")
+    touch(tmp_path / "in" / "a.mp4")
+    sources = [str(tmp_path), str(tmp_path / "in")]
+    assert list_packed(sources).equals(list_sources(sources))
