@@ -9,7 +9,8 @@
     ├── StorageError        exit 2 the output cannot be written: full disk, no permission, lost network
     ├── VideoError          exit 3 one video cannot be packed; it goes on record and the rest goes on
     └── DatasetError        exit 4 a dataset directory is damaged
-        └── FormatVersionError     it was written by a newer gazepack
+        ├── NoDatasetError      exit 2 there is none at this address
+        └── FormatVersionError  exit 2 it was written by a newer gazepack
 
 The command line prints `str(error)` and leaves with `error.exit_code`; it prints no traceback for any of these.
 All of them survive pickling, so they may be raised in one process and caught in another.
@@ -120,5 +121,13 @@ class DatasetError(GazepackError):
         self.place = place
 
 
+class NoDatasetError(DatasetError):
+    """There is no dataset at an address: it is mistyped, or nothing was packed there yet."""
+
+    exit_code = 2
+
+
 class FormatVersionError(DatasetError):
-    """The dataset was written in a format version that this gazepack does not know."""
+    """The dataset was written in a format version that this gazepack does not know; it is not damaged."""
+
+    exit_code = 2

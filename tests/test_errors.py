@@ -25,7 +25,8 @@ EXTRAS = {"stage": "decode", "place": "shards/000001.tar", "remedy": "look again
         (errors.StorageError("p"), 2),
         (errors.VideoError("p", stage="decode"), 3),
         (errors.DatasetError("p"), 4),
-        (errors.FormatVersionError("p"), 4),
+        (errors.NoDatasetError("p"), 2),
+        (errors.FormatVersionError("p"), 2),
     ],
 )
 def test_exit_codes(error: errors.GazepackError, exit_code: int) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from zlib_ng import zlib_ng
 
-from gazepack.errors import DatasetError, ProvenanceError, UsageError
+from gazepack.errors import DatasetError, NoDatasetError, ProvenanceError, UsageError
 from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.codecs.places import MAX_TOKENS
 from gazepack.formats.failures import (
@@ -117,16 +117,17 @@ class DatasetDirectory:
             patches_from: cuts the patches of samples that are stored without.
 
         Raises:
-            DatasetError: there is none, or its `dataset.json` is damaged.
+            NoDatasetError: there is none.
+            DatasetError: its `dataset.json` is damaged, or lost while shards are there.
             FormatVersionError: a newer gazepack wrote it.
             StorageError: the place cannot be read.
         """
         storage = open_storage(uri)
         if not storage.exists(INFO_NAME):
-            raise DatasetError(
-                f"{uri} is not a gazepack dataset: it has no {INFO_NAME}",
-                remedy="check the address",
-            )
+            problem = f"{uri} is not a gazepack dataset: it has no {INFO_NAME}"
+            if storage.list("index"):
+                raise DatasetError(f"{problem}, though it has indices", remedy="restore that file")
+            raise NoDatasetError(problem, remedy="check the address")
         return cls(storage, _read_info(storage), patches_from=patches_from)
 
     @property

@@ -91,8 +91,8 @@ def test_status_watches_until_all_is_packed(
 
 
 def test_status_of_something_else_is_one_line(tmp_path: Path, capsys: Capture) -> None:
-    """A folder that is no dataset has exit code 4."""
-    assert run(["status", str(tmp_path)]) == 4
+    """A folder that is no dataset is a wrong address."""
+    assert run(["status", str(tmp_path)]) == 2
     assert "is not a gazepack dataset" in capsys.readouterr().err
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -122,20 +123,37 @@ def test_a_second_interruption_ends_at_once() -> None:
     assert "the same command goes on" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["info", "verify", "failures"])
+@pytest.mark.parametrize("command", ["info", "status", "verify", "failures", "retry", "clean"])
 def test_no_dataset_is_one_line(
     command: str, tmp_path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A place without a dataset ends with 4 and names what is missing."""
-    assert run([command, str(tmp_path)]) == 4
+    """A place without a dataset is a wrong address, not damage, and the line names what is missing."""
+    assert run([command, str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "is not a gazepack dataset: it has no dataset.json" in error
+    assert "is not a gazepack dataset: it has no dataset.json; check the address" in error
+
+
+def test_a_newer_dataset_is_not_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a newer gazepack wrote ends with 2, and the remedy is to update."""
+    (tmp_path / "dataset.json").write_text('{"format": "gazepack", "format_version": 2}')
+    assert run(["verify", str(tmp_path)]) == 2
+    assert "is newer than 1, the newest this gazepack knows; update" in capsys.readouterr().err
+
+
+def test_a_dataset_that_lost_its_description_is_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Indices without dataset.json are no wrong address."""
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "000000.parquet").touch()
+    assert run(["info", str(tmp_path)]) == 4
+    assert "has no dataset.json, though it has indices; restore" in capsys.readouterr().err
 
 
 def test_json_is_one_object_on_stdout(tmp_path: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Errors do not spoil stdout, so a script can always parse what it gets."""
-    assert run(["info", str(tmp_path), "--json"]) == 4
+    assert run(["info", str(tmp_path), "--json"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     with pytest.raises(json.JSONDecodeError, match="Expecting value"):

@@ -123,9 +123,9 @@ def test_repair_copies_what_is_whole(dataset: Path, tmp_path: Path, capsys: Capt
 
 @pytest.mark.parametrize("command", ["convert", "merge", "split"])
 def test_what_is_no_dataset(command: str, tmp_path: Path, capsys: Captured) -> None:
-    """A folder of something else is damage, in one line."""
+    """A folder of something else is a wrong address, in one line."""
     options = ["--part", "a=1"] if command == "split" else []
-    assert run([command, str(tmp_path), "--out", str(tmp_path / "out"), *options]) == 4
+    assert run([command, str(tmp_path), "--out", str(tmp_path / "out"), *options]) == 2
     assert "is not a gazepack dataset" in capsys.readouterr().err
 
 

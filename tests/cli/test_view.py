@@ -270,5 +270,5 @@ def test_a_place_where_nothing_can_be_removed_either_is_a_storage_error(
 
 def test_what_is_no_dataset_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A folder without a dataset ends with the code for damage and one line."""
-    assert run(["view", str(tmp_path), "--out", str(tmp_path / "x.png")]) == 4
+    assert run(["view", str(tmp_path), "--out", str(tmp_path / "x.png")]) == 2
     assert "is not a gazepack dataset" in capfd.readouterr().err
