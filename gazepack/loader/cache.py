@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Protocol
 
 from gazepack.errors import DatasetError, UsageError
 from gazepack.formats import Storage
+from gazepack.loader.whole import whole
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 CHUNK_BYTES = 16 * 2**20
@@ -54,8 +55,7 @@ class ShardCache:
     """Most bytes of all files in it, whoever put them there."""
 
     def __post_init__(self) -> None:
-        if type(self.max_bytes) is not int or self.max_bytes < 1:
-            raise UsageError(f"cache_bytes {self.max_bytes!r} is not a whole number above 0")
+        object.__setattr__(self, "max_bytes", whole("cache_bytes", self.max_bytes, least=1))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -29,13 +29,14 @@ from gazepack.formats import PatchSource
 from gazepack.loader.batch import Batch
 from gazepack.loader.cache import ShardCache
 from gazepack.loader.catalog import open_catalog
-from gazepack.loader.dials import Dials, parse_scales
+from gazepack.loader.dials import Dials
 from gazepack.loader.forecast import Forecast, forecast
 from gazepack.loader.order import Order
 from gazepack.loader.plan import MAX_DEFERRED, BatchLimit, Plan, plan_steps
 from gazepack.loader.prefetch import prefetched
 from gazepack.loader.reader import OnError, SampleReader
 from gazepack.loader.state import LoaderState
+from gazepack.loader.whole import whole
 
 Uri = str | PathLike[str]
 
@@ -48,6 +49,9 @@ class GazeDataset(IterableDataset[Any]):
     sample occurs twice in an epoch and none is lost. Iterating again goes on with the next epoch
     (without `DataLoader` workers; with them, call `set_epoch` before each epoch, as for PyTorch's
     samplers).
+
+    A `DataLoader` must be told `batch_size=None`: what it is given are batches already. Left out, PyTorch
+    raises a `TypeError` that ends in "found <class 'gazepack.loader.batch.Batch'>".
 
     Args:
         uri: folder or URI of a dataset, or a list of them.
@@ -122,7 +126,7 @@ class GazeDataset(IterableDataset[Any]):
     ) -> None:
         super().__init__()
         self._limit = BatchLimit(tokens=batch_tokens, samples=batch_size)
-        self._num_threads = _whole("num_threads", num_threads)
+        self._num_threads = whole("num_threads", num_threads)
         self._process = _check_process(rank, world_size)
         if on_error not in get_args(OnError):
             raise UsageError(f"on_error {on_error!r} is not one of {', '.join(get_args(OnError))}")
@@ -132,7 +136,7 @@ class GazeDataset(IterableDataset[Any]):
             max_tokens_per_frame=max_tokens_per_frame,
             max_tokens=max_tokens,
             max_loss=max_loss,
-            scales=parse_scales(scales),
+            scales=scales,
             frame_step=frame_step,
             max_frames=max_frames,
         )
@@ -147,7 +151,7 @@ class GazeDataset(IterableDataset[Any]):
         self._order = Order.of(
             catalog.sizes,
             weights=weights,
-            seed=_whole("seed", seed),
+            seed=whole("seed", seed),
             shuffle=shuffle,
             bucket_samples=bucket_samples,
             tokens=self._tokens,
@@ -197,8 +201,14 @@ class GazeDataset(IterableDataset[Any]):
 
         Raises:
             KeyError: there is no sample of this key.
+            UsageError: the key is no text; batches have no numbers.
             DatasetError: it is damaged.
         """
+        if not isinstance(key, str):
+            raise UsageError(
+                f"{key!r} is not the key of a sample",
+                remedy="give one such as batch.meta[0]['key'], or iterate over the batches",
+            )
         position = self._reader.catalog.position(key)
         return self._finish(self._reader.read(np.array([position])))
 
@@ -315,8 +325,9 @@ class GazeDataset(IterableDataset[Any]):
         Raises:
             UsageError: the epoch is negative.
         """
-        if _whole("epoch", epoch) != self.epoch:
-            self._move(self._state(epoch=epoch))
+        number = whole("epoch", epoch)
+        if number != self.epoch:
+            self._move(self._state(epoch=number))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where this iteration stands, after the last batch that was given out.
@@ -419,9 +430,10 @@ def _check_process(rank: int | None, world_size: int | None) -> tuple[int, int] 
         raise UsageError(
             f"rank is {rank} and world_size is {world_size}", remedy="give both or neither"
         )
-    if _whole("rank", rank) >= _whole("world_size", world_size):
+    process = whole("rank", rank), whole("world_size", world_size)
+    if process[0] >= process[1]:
         raise UsageError(f"rank {rank} is not below world_size {world_size}")
-    return rank, world_size
+    return process
 
 
 def _check_cache(folder: str | PathLike[str] | None, max_bytes: int | None) -> ShardCache | None:
@@ -439,9 +451,3 @@ def _can_pin(pin_memory: bool) -> bool:
     if pin_memory and not torch.cuda.is_available():
         warnings.warn("pin_memory is left out: no CUDA device", stacklevel=3)
     return pin_memory and torch.cuda.is_available()
-
-
-def _whole(name: str, value: int) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise UsageError(f"{name} {value!r} is not a whole number from 0 to 2^63 - 1")
-    return value

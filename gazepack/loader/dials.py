@@ -24,6 +24,7 @@ import pyarrow as pa
 from gazepack.errors import UsageError
 from gazepack.formats import TOKEN_FIELDS
 from gazepack.geometry import NUM_SCALES
+from gazepack.loader.whole import whole
 
 _VIEW, _FRAME, _SCALE, _RANK = (
     TOKEN_FIELDS.index(name) for name in ("view", "frame", "scale", "rank")
@@ -46,8 +47,8 @@ class Dials:
     max_loss: float | None = None
     """Keep tokens that were added while the loss was above this. Rank 0 of a frame always stays, as
     in AutoGaze, and so do tokens of unknown loss (NaN)."""
-    scales: tuple[int, ...] | None = None
-    """Keep tokens of these scales only."""
+    scales: Sequence[int] | None = None
+    """Keep tokens of these scales only; held ascending, each once."""
     frame_step: int | None = None
     """Keep every so-many-th frame of each view, from its first."""
     max_frames: int | None = None
@@ -56,20 +57,13 @@ class Dials:
     def __post_init__(self) -> None:
         for name in ("max_tokens_per_frame", "max_tokens", "frame_step", "max_frames"):
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise UsageError(
-                    f"{name} {value!r} is not a whole number above 0", remedy="leave it out for all"
-                )
-        if self.max_loss is not None and not np.isfinite(self.max_loss):
+            if value is not None:
+                number = whole(name, value, least=1, remedy="leave it out for all")
+                object.__setattr__(self, name, number)
+        if self.max_loss is not None and not _is_finite(self.max_loss):
             raise UsageError(f"max_loss {self.max_loss!r} is not a number")
-        known = range(NUM_SCALES)
-        if self.scales is not None and (
-            not self.scales or any(type(s) is not int or s not in known for s in self.scales)
-        ):
-            raise UsageError(
-                f"scales {list(self.scales)} are not some of {list(known)}",
-                remedy="0 is the coarsest scale; leave it out for all",
-            )
+        if self.scales is not None:
+            object.__setattr__(self, "scales", known_scales(self.scales))
 
     @property
     def is_exact(self) -> bool:
@@ -149,6 +143,28 @@ def place_in_frame(tokens_N6: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
     return positions - np.maximum.accumulate(np.where(starts_frame, positions, 0))
 
 
-def parse_scales(scales: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return the scales ascending, each once, as `Dials` takes them."""
-    return None if scales is None else tuple(sorted(set(scales)))
+def _is_finite(value: Any) -> bool:
+    """Return whether this is a number, and a finite one."""
+    try:
+        return bool(np.isfinite(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def known_scales(scales: Sequence[int]) -> tuple[int, ...]:
+    """Return scales ascending, each once.
+
+    Raises:
+        UsageError: they are no sequence of scales that exist, or none.
+    """
+    known = range(NUM_SCALES)
+    try:
+        found = {whole("scale", scale) for scale in scales}
+    except (TypeError, UsageError):
+        found = set()
+    if not found or not found.issubset(known):
+        raise UsageError(
+            f"scales {scales!r} are not some of {list(known)}",
+            remedy="give a list, with 0 for the coarsest scale; leave it out for all",
+        )
+    return tuple(sorted(found))

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gazepack.errors import UsageError
 from gazepack.loader.plan import Plan
+from gazepack.loader.whole import whole
 
 Ints = npt.NDArray[np.int64]
 
@@ -96,13 +96,8 @@ def forecast(
     Raises:
         UsageError: a number below its least.
     """
-    for name, value, least in (
-        ("workers", workers, 0),
-        ("ranks_per_node", ranks_per_node, 1),
-        ("cache_bytes", cache_bytes, 0),
-    ):
-        if value < least:
-            raise UsageError(f"{name} {value} is below {least}")
+    workers, cache_bytes = whole("workers", workers), whole("cache_bytes", cache_bytes)
+    ranks_per_node = whole("ranks_per_node", ranks_per_node, least=1)
     # 1. what each rank is handed
     run = slice(int(plan.bounds[0]), int(plan.bounds[-1]))
     order, dealt = plan.order[run], plan.ranks[run]

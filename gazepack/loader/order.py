@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gazepack.errors import UsageError
 from gazepack.loader.shuffle import epoch_order
+from gazepack.loader.whole import whole
 
 Ints = npt.NDArray[np.int64]
 
@@ -52,11 +53,10 @@ class Order:
 
     def __post_init__(self) -> None:
         window = self.bucket_samples
-        if window is not None and (type(window) is not int or window < 2):
-            raise UsageError(
-                f"bucket_samples {window!r} is not a whole number above 1",
-                remedy=f"give the samples of a window, some {RUN_SAMPLES * 64}",
-            )
+        if window is not None:
+            remedy = f"give the samples of a window, some {RUN_SAMPLES * 64}"
+            number = whole("bucket_samples", window, least=2, remedy=remedy)
+            object.__setattr__(self, "bucket_samples", number)
 
     @classmethod
     def of(
@@ -159,9 +159,15 @@ def weighted_shares(sizes: Sequence[int], weights: Sequence[float]) -> tuple[int
         raise UsageError(
             f"{len(weights)} weights for {len(sizes)} datasets", remedy="give each one"
         )
-    wrong = [w for w in weights if not isinstance(w, int | float) or not 0 <= w < float("inf")]
+    wrong = [
+        w
+        for w in weights
+        if not isinstance(w, int | float | np.number) or not 0 <= w < float("inf")
+    ]
     if wrong or not sum(weights):
         raise UsageError(f"weights {list(weights)} are not numbers from 0 up, one above 0")
+    # numpy's float32 would round the sums
+    weights = [w if isinstance(w, int | float) else float(w) for w in weights]
     for number, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
         if weight and not size:
             raise UsageError(

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gazepack.errors import UsageError
+from gazepack.loader.whole import whole
 
 Ints = npt.NDArray[np.int64]
 
@@ -59,9 +60,10 @@ class BatchLimit:
                 f"batch_tokens is {self.tokens} and batch_size is {self.samples}",
                 remedy="give one of the two",
             )
-        for name, value in (("batch_tokens", self.tokens), ("batch_size", self.samples)):
-            if value is not None and (type(value) is not int or value < 1):
-                raise UsageError(f"{name} {value!r} is not a whole number above 0")
+        if self.tokens is not None:
+            object.__setattr__(self, "tokens", whole("batch_tokens", self.tokens, least=1))
+        if self.samples is not None:
+            object.__setattr__(self, "samples", whole("batch_size", self.samples, least=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

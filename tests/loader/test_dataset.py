@@ -459,6 +459,26 @@ def test_impossible_options_are_refused(packed: str, options: dict[str, Any], me
         GazeDataset(packed, **options)
 
 
+def test_whole_numbers_of_numpy_are_numbers(packed: str) -> None:
+    """Options and epochs of numpy's types give the plan and the state that Python's own give."""
+    four = np.int32(4)
+    options = {"batch_size": four, "seed": four, "bucket_samples": four, "num_threads": four}
+    given = GazeDataset(packed, **options, rank=np.int64(0), world_size=np.int64(2))
+    given.set_epoch(np.int64(3))
+    same = dict.fromkeys(options, 4)
+    expected = GazeDataset(packed, **same, rank=0, world_size=2)
+    expected.set_epoch(3)
+    assert given.state_dict() == expected.state_dict()
+    assert json.dumps(given.state_dict())
+    assert given.plan().order.tolist() == expected.plan().order.tolist()
+
+
+def test_a_batch_has_no_number(packed: str) -> None:
+    """`dataset[0]` says what stands in the brackets."""
+    with pytest.raises(UsageError, match="0 is not the key of a sample; give one such as"):
+        GazeDataset(packed, batch_size=1)[0]
+
+
 def test_a_negative_epoch_is_refused(packed: str) -> None:
     """Epochs count from 0."""
     with pytest.raises(UsageError, match="epoch -1 is not a whole number"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gazepack.errors import UsageError
 from gazepack.formats import Sample
-from gazepack.loader.dials import Dials, parse_scales, place_in_frame
+from gazepack.loader.dials import Dials, known_scales, place_in_frame
 
 
 def index_of(counts: Sequence[Sequence[int]], *, chunks: int = 1) -> pa.Table:
@@ -64,7 +64,7 @@ options = st.fixed_dictionaries(
         "max_loss": st.none() | st.floats(0, 1),
         "frame_step": st.none() | st.integers(1, 3),
         "max_frames": st.none() | st.integers(1, 3),
-        "scales": st.none() | st.sets(st.integers(0, 3), min_size=1).map(parse_scales),
+        "scales": st.none() | st.sets(st.integers(0, 3), min_size=1).map(known_scales),
     }
 )
 counts = st.lists(st.integers(0, 15), max_size=5)
@@ -160,6 +160,12 @@ def test_place_in_frame_starts_anew_in_each_view_and_frame() -> None:
     assert place_in_frame(tokens_N6).tolist() == [0, 1, 0, 0, 1, 0]
 
 
+def test_dials_take_the_whole_numbers_of_numpy() -> None:
+    """They are the same dials as with Python's own."""
+    numbers = np.array([3, 1, 1])
+    assert Dials(max_tokens=numbers[0], scales=numbers) == Dials(max_tokens=3, scales=(1, 3))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -168,8 +174,12 @@ def test_place_in_frame_starts_anew_in_each_view_and_frame() -> None:
         ({"frame_step": 0}, "frame_step 0 is not a whole number above 0"),
         ({"max_frames": -1}, "max_frames -1 is not a whole number above 0"),
         ({"max_loss": float("nan")}, "max_loss nan is not a number"),
-        ({"scales": (4,)}, r"scales \[4\] are not some of \[0, 1, 2, 3\]"),
-        ({"scales": ()}, r"scales \[\] are not some of"),
+        ({"max_loss": "low"}, "max_loss 'low' is not a number"),
+        ({"max_tokens": True}, "max_tokens True is not a whole number"),
+        ({"scales": (4,)}, r"scales \(4,\) are not some of \[0, 1, 2, 3\]"),
+        ({"scales": ()}, r"scales \(\) are not some of"),
+        ({"scales": 3}, r"scales 3 are not some of \[0, 1, 2, 3\]; give a list"),
+        ({"scales": "0"}, r"scales '0' are not some of"),
     ],
 )
 def test_impossible_dials_are_refused(options: dict[str, Any], message: str) -> None:

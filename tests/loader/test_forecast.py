@@ -92,9 +92,9 @@ def test_an_empty_dataset_costs_nothing(make_dataset: MakeDataset) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": -1}, "workers -1 is below 0"),
-        ({"ranks_per_node": 0}, "ranks_per_node 0 is below 1"),
-        ({"cache_bytes": -5}, "cache_bytes -5 is below 0"),
+        ({"workers": -1}, "workers -1 is not a whole number"),
+        ({"ranks_per_node": 0}, "ranks_per_node 0 is not a whole number above 0"),
+        ({"cache_bytes": -5}, "cache_bytes -5 is not a whole number"),
     ],
 )
 def test_impossible_machines_are_refused(options: dict[str, int], message: str) -> None:

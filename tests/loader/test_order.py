@@ -58,6 +58,7 @@ def test_shares_are_the_weights() -> None:
     """1,000 samples of a small and a large dataset, one to three, whatever their sizes."""
     assert weighted_shares([100, 900], [1, 3]) == (250, 750)
     assert weighted_shares([5, 5], [0.7, 0.3]) == (7, 3)
+    assert weighted_shares([5, 5], np.array([7, 3], np.float32)) == (7, 3)
     assert weighted_shares([3, 3, 4], [1, 1, 1]) == (4, 3, 3)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -15,6 +16,8 @@ from torch.utils.data import DataLoader
 from gazepack.errors import DatasetError, UsageError
 from gazepack.formats import DatasetDirectory
 from gazepack.loader import Batch, GazeDataset
+
+ROOT = Path(__file__).parents[2]
 
 # PyTorch warns of more workers than cores, and these tests run on any machine.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -94,6 +97,14 @@ def test_the_state_of_a_worker_is_not_that_of_the_run(packed: str) -> None:
     state = dataset.state_dict() | {"worker_steps": 2}
     with pytest.raises(UsageError, match="is that of one DataLoader worker; load batch"):
         dataset.load_state_dict(state)
+
+
+def test_batches_are_not_batched_again(packed: str) -> None:
+    """Without `batch_size=None` PyTorch refuses batches, in the words that docs/loader.md explains."""
+    told = re.escape("found <class 'gazepack.loader.batch.Batch'>")
+    with pytest.raises(TypeError, match=told):
+        next(iter(DataLoader(GazeDataset(packed, batch_size=1))))
+    assert re.search(told, (ROOT / "docs" / "loader.md").read_text())
 
 
 def test_an_error_in_a_worker_keeps_its_place(packed: str) -> None:
