@@ -106,3 +106,7 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo("gazepack: this is a bug; please report it with the lines above", err=True)
         return GazepackError.exit_code
     return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -151,6 +151,14 @@ def test_a_dataset_that_lost_its_description_is_damaged(
     assert "has no dataset.json, though it has indices; restore" in capsys.readouterr().err
 
 
+def test_the_module_of_the_program_runs_it() -> None:
+    """`python -m gazepack.cli.main` does what `python -m gazepack` does."""
+    for module in ("gazepack", "gazepack.cli.main"):
+        command = [sys.executable, "-m", module, "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"gazepack, version {__version__}\n"
+
+
 def test_json_is_one_object_on_stdout(tmp_path: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Errors do not spoil stdout, so a script can always parse what it gets."""
     assert run(["info", str(tmp_path), "--json"]) == 2
