@@ -22,6 +22,12 @@ from typing import Any, ClassVar, Literal
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """What could move a terminal's cursor or change its colours, as a stranger's file name may hold."""
 
+
+def one_line(text: str) -> str:
+    """Return a text for a terminal: on one line, with what could move its cursor written out."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], " ".join(text.split()))
+
+
 Stage = Literal["open", "decode", "fit", "select", "encode"]
 
 
@@ -41,8 +47,7 @@ class GazepackError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        line = f"{self.problem}; {self.remedy}" if self.remedy else self.problem
-        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], " ".join(line.split()))
+        return one_line(f"{self.problem}; {self.remedy}" if self.remedy else self.problem)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args), self.__dict__

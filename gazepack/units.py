@@ -11,6 +11,11 @@ def size(num_bytes: int) -> str:
     return f"{amount:.2f} TB"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things whose plural ends in s, such as 1 video or 1,024 videos."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def short(number: float) -> str:
     """Return a number for people in a few letters, such as 12.3M."""
     amount = float(number)

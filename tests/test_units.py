@@ -1,6 +1,6 @@
 import pytest
 
-from gazepack.units import duration, short, size, time_left
+from gazepack.units import counted, duration, short, size, time_left
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,11 @@ def test_the_time_left_comes_from_work_done() -> None:
     assert time_left(10, 100, 60) == "about 9 min left"
     assert time_left(100, 100, 60) == "about 0 s left"
     assert time_left(0, 100, 60) == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, "0 videos"), (1, "1 video"), (1024, "1,024 videos")]
+)
+def test_counted(number: int, expected: str) -> None:
+    """One of a thing is no plural."""
+    assert counted(number, "video") == expected

@@ -3,6 +3,7 @@
 import click
 
 from gazepack.cli.options import as_json, epilog, print_json
+from gazepack.units import counted
 
 
 @click.command(epilog=epilog("gazepack clean packed/ --dry-run", "gazepack clean packed/"))
@@ -23,4 +24,5 @@ def clean(uri: str, dry_run: bool, as_json: bool) -> None:
         return
     for name in names:
         click.echo(name)
-    click.echo(f"{len(names)} files {'would be' if dry_run else 'were'} removed", err=True)
+    removed = "would be" if dry_run else "was" if len(names) == 1 else "were"
+    click.echo(f"{counted(len(names), 'file')} {removed} removed", err=True)

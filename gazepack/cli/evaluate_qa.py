@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gazepack.cli.options import as_json, epilog, print_json
+from gazepack.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +117,8 @@ def evaluate_qa(
     datasets = [PackedVideos(uri, max_tokens_per_frame=max_tokens_per_frame) for uri in uris]
     kept = packed_in_all(asked, datasets, skip=skip_missing)
     if len(kept) < len(asked):
-        click.echo(f"left out: {len(asked) - len(kept)} questions of missing videos", err=True)
+        left = counted(len(asked) - len(kept), "question")
+        click.echo(f"left out: {left} of missing videos", err=True)
     encoder.pop("hidden_state", None)  # the model says itself which it takes
     mllm = GazedMllm.from_pretrained(
         model, device=find_device(device), template=prompt, frame=frame_text, **encoder

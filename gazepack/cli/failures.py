@@ -3,6 +3,7 @@
 import click
 
 from gazepack.cli.options import as_json, epilog, print_json
+from gazepack.errors import one_line
 
 
 @click.command(
@@ -21,6 +22,6 @@ def failures(uri: str, as_json: bool) -> None:
         print_json({"failures": rows})
         return
     for row in rows:
-        click.echo(f"{row['stage']:<8}{row['message']}")
+        click.echo(f"{row['stage']:<8}{one_line(row['message'])}")
     if not rows:
         click.echo("no failures", err=True)

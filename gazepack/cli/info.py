@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from gazepack.cli.options import as_json, epilog, print_json
-from gazepack.units import size
+from gazepack.units import counted, size
 
 
 @click.command(epilog=epilog("gazepack info packed/", "gazepack info s3://bucket/packed --json"))
@@ -26,8 +26,10 @@ def print_summary(uri: str, summary: dict[str, Any]) -> None:
     """Print a summary as a table."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=uri, title_justify="left", show_header=False, box=None)
+    # a plain string would be read as markup: an address may have brackets
+    table = Table(title=Text(uri), title_justify="left", show_header=False, box=None)
     for name, value in _rows(summary):
         table.add_row(name, value)
     Console(highlight=False).print(table)
@@ -39,7 +41,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     share = summary["bytes"] / summary["source_bytes"] if summary["source_bytes"] else 0.0
     return [
         ("videos", f"{summary['videos']:,} packed, {summary['failed']:,} failed"),
-        ("samples", f"{summary['samples']:,} in {summary['shards']:,} shards"),
+        ("samples", f"{summary['samples']:,} in {counted(summary['shards'], 'shard')}"),
         ("frames", f"{summary['frames']:,}"),
         ("tokens", f"{summary['tokens']:,} of {summary['dense_tokens']:,} dense"),
         ("reduction", "-" if reduction is None else f"{reduction:.1f}x"),

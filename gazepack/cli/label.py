@@ -6,6 +6,8 @@ import click
 
 from gazepack.cli.options import SOME_FAILED, as_json, epilog, print_json
 from gazepack.cli.trained import as_video
+from gazepack.errors import one_line
+from gazepack.units import counted
 
 
 @click.command(
@@ -85,9 +87,11 @@ def label(
         storage.write_atomic(name, buffer.getvalue())
         done, frames = done + 1, frames + table.num_rows
         tokens += sum(table["kept"].to_pylist())
-        click.echo(f"{segment.id}: {table.num_rows} frames", err=True)
+        click.echo(f"{one_line(segment.id)}: {counted(table.num_rows, 'frame')}", err=True)
     if as_json:
         print_json({"videos": done, "failed": failed, "frames": frames, "tokens": tokens})
     else:
-        click.echo(f"{done} videos labelled, {failed} failed: {frames} frames, {tokens} tokens")
+        click.echo(
+            f"{counted(done, 'video')} labelled, {failed} failed: {frames} frames, {tokens} tokens"
+        )
     return SOME_FAILED if failed else 0

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from gazepack.units import counted
+
 INTERRUPTED = 130
 SOME_FAILED = 3
 DAMAGED = 4
@@ -33,7 +35,8 @@ decode_device = click.option(
 
 def fallback_line(num_videos: int, device: str) -> str:
     """Say how many videos were not decoded where they were to be."""
-    return f"{num_videos} videos were decoded by the CPU, as {device} has no exact decoder for them"
+    videos = f"{counted(num_videos, 'video')} {'was' if num_videos == 1 else 'were'}"
+    return f"{videos} decoded by the CPU, as {device} has no exact decoder for them"
 
 
 def epilog(*examples: str) -> str:

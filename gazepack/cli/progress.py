@@ -1,7 +1,7 @@
-"""Progress of a run on stderr: a live line on a terminal, a plain line every few seconds elsewhere.
+"""Progress on stderr: a live line on a terminal, a plain line every few seconds elsewhere.
 
-The time that is left is estimated from the source bytes done, not from the number of files: one film among
-clips would make the latter lie.
+The time that is left of a run is estimated from the source bytes done, not from the number of files: one film
+among clips would make the latter lie.
 """
 
 import sys
@@ -23,6 +23,64 @@ PLAIN_SECONDS = 10.0
 """How often a line is written when stderr is not a terminal."""
 
 
+class LiveLine:
+    """A context that keeps a line on stderr true.
+
+    Args:
+        total: of the work; nothing is live without any.
+    """
+
+    def __init__(self, total: float) -> None:
+        self._total = total
+        self._began = self._spoke = time.monotonic()
+        self._bar: Bar | None = None
+        if sys.stderr.isatty() and total:
+            self._bar = Bar(
+                BarColumn(bar_width=16),
+                TaskProgressColumn(),
+                TextColumn("{task.description}", markup=False),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("", total=total)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is on a terminal."""
+        return self._bar is not None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: float, line: str) -> None:
+        """Say how far the work is, if it is time to."""
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, description=line)
+        elif now - self._spoke >= PLAIN_SECONDS:
+            self._spoke = now
+            left = time_left(done, self._total, now - self._began)
+            click.echo(", ".join(filter(None, (line, left))), err=True)
+
+    def say(self, line: str) -> None:
+        """Say something that stays."""
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False, markup=False)
+        else:
+            click.echo(line, err=True)
+
+
 class Progress:
     """A context that is told of every video.
 
@@ -38,24 +96,14 @@ class Progress:
         self._total = run.plan.num_segments(run.pending)
         self._bytes, self._all_bytes = 0, int(sizes[pending].sum())
         self._videos = self._failed = self._frames = self._tokens = self._dense = 0
-        self._began = self._spoke = time.monotonic()
-        self._bar: Bar | None = None
+        self._began = time.monotonic()
         done = len(run.plan) - len(run.pending)
         if done:
             click.echo(f"{done} of {len(run.plan)} shards are packed already", err=True)
-        if sys.stderr.isatty() and self._total:
-            self._bar = Bar(
-                BarColumn(bar_width=16),
-                TaskProgressColumn(),
-                TextColumn("{task.description}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self._task = self._bar.add_task("", total=self._all_bytes)
+        self._live = LiveLine(self._all_bytes)
 
     def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
+        self._live.__enter__()
         return self
 
     def __exit__(
@@ -64,9 +112,8 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        elif self._total and kind is None:
+        self._live.__exit__(kind, error, trace)
+        if not self._live.is_live and self._total and kind is None:
             click.echo(self._line(), err=True)
 
     def report(self, video: VideoDone) -> None:
@@ -79,19 +126,8 @@ class Progress:
             self._dense += video.dense_tokens
         else:
             self._failed += 1
-            self._say(f"failed: {video.error}")
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._bytes, description=self._line())
-        elif time.monotonic() - self._spoke >= PLAIN_SECONDS:
-            self._spoke = time.monotonic()
-            left = time_left(self._bytes, self._all_bytes, self._spoke - self._began)
-            click.echo(f"{self._line()}, {left}", err=True)
-
-    def _say(self, line: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(line, highlight=False, markup=False)
-        else:
-            click.echo(line, err=True)
+            self._live.say(f"failed: {video.error}")
+        self._live.update(self._bytes, self._line())
 
     def _line(self) -> str:
         """Return where the run stands."""

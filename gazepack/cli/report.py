@@ -6,6 +6,7 @@ import click
 
 from gazepack.cli.options import as_json, epilog, print_json
 from gazepack.errors import UsageError
+from gazepack.units import counted
 
 MAX_PICTURES = 8
 
@@ -55,4 +56,6 @@ def report(uri: str, out: Path, pictures: int, sources: tuple[str, ...], as_json
     if as_json:
         print_json({"out": str(out), **totals})
     else:
-        click.echo(f"{out}: {totals['samples']:,} samples, {out.stat().st_size / 1e6:.2f} MB")
+        click.echo(
+            f"{out}: {counted(totals['samples'], 'sample')}, {out.stat().st_size / 1e6:.2f} MB"
+        )

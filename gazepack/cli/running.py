@@ -12,6 +12,7 @@ import click
 from gazepack.cli.options import SOME_FAILED, Size, decode_device, fallback_line, print_json
 from gazepack.errors import StorageError
 from gazepack.jobs.crew import Crew
+from gazepack.units import counted
 
 if TYPE_CHECKING:
     from gazepack.jobs import Run
@@ -141,7 +142,7 @@ def pack_pending(run: "Run", crew: Crew, *, as_json: bool) -> int:
 
     # 1. pack; starting Ray takes longer than packing a shard of short videos
     if crew.executor is None and len(run.pending) > 1 and crew.executor_of(run) == "serial":
-        click.echo(f"{len(run.pending)} shards in one process: {NO_RAY}", err=True)
+        click.echo(f"{counted(len(run.pending), 'shard')} in one process: {NO_RAY}", err=True)
     tally, began = Tally(), time.monotonic()
     with _terminated_as_interrupted(), Progress(run) as progress:
         crew.pack(run, report=progress.report, meter=tally)
@@ -159,7 +160,9 @@ def pack_pending(run: "Run", crew: Crew, *, as_json: bool) -> int:
     else:
         print_summary(out, summary)
     if summary["failed"]:
-        click.echo(f"{summary['failed']} videos failed: gazepack failures {out}", err=True)
+        click.echo(
+            f"{counted(summary['failed'], 'video')} failed: gazepack failures {out}", err=True
+        )
         return SOME_FAILED
     return 0
 

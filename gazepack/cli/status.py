@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gazepack.cli.options import as_json, epilog, print_json
-from gazepack.units import time_left
+from gazepack.units import counted, time_left
 
 if TYPE_CHECKING:
     from gazepack.formats import DatasetDirectory
@@ -49,7 +49,7 @@ def status(uri: str, watch: bool, every: float, as_json: bool) -> None:
     share = 100 * found.videos / max(1, found.planned_videos)
     click.echo(f"{found.videos:,} of {found.planned_videos:,} videos ({share:.1f} %)")
     click.echo(f"{found.shards:,} of {found.planned_shards:,} shards, {found.work:.1%} of the work")
-    click.echo(f"{found.failures:,} failures, {found.retries:,} retries")
+    click.echo(f"{counted(found.failures, 'failure')}, {found.retries:,} retries")
     click.echo("complete" if found.is_complete else "not complete; gazepack pack --out goes on")
 
 

@@ -1,13 +1,18 @@
 """`gazepack verify`: is the dataset what it says it is?"""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from gazepack.cli.options import DAMAGED, as_json, epilog, print_json
+from gazepack.errors import one_line
+from gazepack.units import counted
 
 if TYPE_CHECKING:
     from gazepack.formats import DatasetDirectory
+    from gazepack.formats.verify import Problem
+    from gazepack.jobs import Segment
 
 
 @click.command(
@@ -39,30 +44,16 @@ def verify(uri: str, sources: tuple[str, ...], repaired: str | None, as_json: bo
     the videos that --source names, and must be those that were chosen. Nothing in URI is ever changed; the exit
     code says whether it is damaged, also when a repaired copy was made.
     """
-    from gazepack.formats import DatasetDirectory, verify_shard
-    from gazepack.jobs import (
-        Segment,
-        SourcePatches,
-        compare_with_source,
-        list_packed,
-        verify_totals,
-    )
+    from gazepack.formats import DatasetDirectory
+    from gazepack.jobs import Segment, SourcePatches, list_packed
 
     listing = list_packed(sources) if sources else None
     videos = None if listing is None else SourcePatches.listed(listing)
     directory = DatasetDirectory.open(uri, patches_from=videos)
     rows = [] if listing is None else listing.to_pylist()
     segments = {row["id"]: Segment.from_row(row) for row in rows}
-    shards, problems = directory.committed(), list(verify_totals(directory))
-    for number in shards:
-        damage = verify_shard(directory, number)
-        if sources and not damage:
-            index = directory.index(number).to_pylist()
-            damage = list(compare_with_source(directory, index, segments))
-        problems += damage
-    problems = list(dict.fromkeys(problems))  # what is wrong with an index shows in the totals too
-    for problem in problems:
-        click.echo(str(problem), err=True)
+    shards = directory.committed()
+    problems = _problems(directory, shards, segments if sources else None)
     if repaired is not None:
         _repair(directory, repaired)
     if as_json:
@@ -70,9 +61,44 @@ def verify(uri: str, sources: tuple[str, ...], repaired: str | None, as_json: bo
         print_json({"shards": len(shards), "compared": bool(sources), "problems": listed})
     else:
         compared = " and compared with the sources" if sources else ""
-        count = f"{len(problems)} problems" if problems else "no problem"
-        click.echo(f"{len(shards)} shards checked{compared}: {count}")
+        count = counted(len(problems), "problem") if problems else "no problem"
+        click.echo(f"{counted(len(shards), 'shard')} checked{compared}: {count}")
     return DAMAGED if problems else 0
+
+
+def _problems(
+    directory: "DatasetDirectory", shards: list[int], segments: "dict[str, Segment] | None"
+) -> "list[Problem]":
+    """Return everything that is wrong, each of it said when it is found; compared with the videos if given."""
+    from gazepack.cli.progress import LiveLine
+    from gazepack.formats import verify_shard
+    from gazepack.jobs import compare_with_source, verify_totals
+
+    found: dict[Problem, None] = {}  # what is wrong with an index shows in the totals too
+    compared = 0
+
+    def tell(problems: "Iterable[Problem]") -> None:
+        for problem in problems:
+            if problem not in found:
+                found[problem] = None
+                live.say(one_line(str(problem)))
+
+    def line(checked: int) -> str:
+        samples = "" if segments is None else f", {counted(compared, 'sample')} compared"
+        return f"{checked}/{len(shards)} shards{samples}, {counted(len(found), 'problem')}"
+
+    with LiveLine(len(shards)) as live:
+        tell(verify_totals(directory))
+        for checked, number in enumerate(shards):
+            damage = verify_shard(directory, number)
+            tell(damage)
+            rows = [] if segments is None or damage else directory.index(number).to_pylist()
+            for position, row in enumerate(rows):
+                live.update(checked + position / len(rows), line(checked))
+                tell(compare_with_source(directory, [row], segments or {}))
+                compared += 1
+            live.update(checked + 1, line(checked + 1))
+    return list(found)
 
 
 def _repair(directory: "DatasetDirectory", out: str) -> None:
@@ -82,5 +108,7 @@ def _repair(directory: "DatasetDirectory", out: str) -> None:
     transfer = Transfer([directory], out, settings=TransferSettings(drops_damaged=True))
     kept = sum(transfer.target.index(number).num_rows for number in transfer.run())
     for problem in transfer.dropped:
-        click.echo(f"left out: {problem}", err=True)
-    click.echo(f"{out}: {kept} samples copied, {len(transfer.dropped)} left out", err=True)
+        click.echo(one_line(f"left out: {problem}"), err=True)
+    click.echo(
+        f"{out}: {counted(kept, 'sample')} copied, {len(transfer.dropped)} left out", err=True
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gazepack.cli.options import as_json, epilog, print_json
-from gazepack.errors import UsageError, VideoError
+from gazepack.errors import UsageError, VideoError, one_line
 
 FRAMES = {".html": 96, ".png": 8}
 """Frames shown, unless told otherwise; a film shows all."""
@@ -95,7 +95,7 @@ def view(
         source = None if segment is None else segment.uri
         print_json({"out": str(out), "key": row["key"], "frames": shown, "source": source})
     else:
-        click.echo(f"{out}: {shown} of {row['frames']} frames of {row['id']}")
+        click.echo(f"{out}: {shown} of {row['frames']} frames of {one_line(row['id'])}")
 
 
 def _writer(out: Path, frames: int | None) -> Callable[..., int]:

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gazepack.cli.main import run
-from gazepack.formats import DatasetDirectory
+from gazepack.formats import DatasetDirectory, Failure
 from gazepack.jobs.runlog import read_logs
 
 Captured = pytest.CaptureFixture[str]
@@ -89,6 +90,54 @@ def test_verify_finds_videos_that_were_packed_apart(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "'0.mp4': two sources hold a video of this id: " in error
+
+
+def test_verify_says_how_far_it_is(
+    folder: Path, dataset: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line on stderr, every few seconds where that is no terminal; stdout has the result alone."""
+    assert run(["verify", str(dataset), "--source", str(folder)]) == 0
+    assert capsys.readouterr().err == ""  # it took no few seconds
+    monkeypatch.setattr("gazepack.cli.progress.PLAIN_SECONDS", 0.0)
+    assert run(["verify", str(dataset), "--source", str(folder), "--json"]) == 0
+    told, lines = capsys.readouterr()
+    assert json.loads(told)["problems"] == []
+    said = [line.partition(", about")[0] for line in lines.splitlines()]
+    assert said == [
+        "0/2 shards, 0 samples compared, 0 problems",
+        "0/2 shards, 1 sample compared, 0 problems",
+        "1/2 shards, 2 samples compared, 0 problems",
+        "1/2 shards, 2 samples compared, 0 problems",
+        "2/2 shards, 3 samples compared, 0 problems",
+    ]
+
+
+def test_failures_that_would_move_a_cursor_are_written_out(copy: Path, capsys: Captured) -> None:
+    """One line each, whatever a stranger's dataset has in its messages."""
+    directory = DatasetDirectory.open(str(copy))
+    failure = Failure(
+        id="a", uri="a", stage="open", error="VideoError", message="\x1b[2Ja\nb", attempts=1
+    )
+    directory.write_shard(2, [], [failure])
+    assert run(["failures", str(copy)]) == 0
+    assert "open    \\x1b[2Ja b" in capsys.readouterr().out.splitlines()
+
+
+def test_view_names_a_video_on_one_line(copy: Path, tmp_path: Path, capsys: Captured) -> None:
+    """An id with a line break, as a manifest may give, is no second line."""
+    directory = DatasetDirectory.open(str(copy))
+    sample = directory.read_sample(directory.index(0).to_pylist()[0])
+    named = replace(sample, key="k", meta={**sample.meta, "key": "k", "id": "a\nb"})
+    directory.write_shard(2, [named])
+    assert run(["view", str(copy), "k", "--out", str(tmp_path / "a.png")]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{tmp_path / 'a.png'}: 6 of 6 frames of a b"]
+
+
+def test_info_shows_an_address_as_it_is(copy: Path, capsys: Captured) -> None:
+    """Brackets in it are no markup."""
+    place = copy.rename(copy.parent / "a[bold]")
+    assert run(["info", str(place)]) == 0
+    assert "a[bold]" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_pack_leaves_its_log_and_a_second_run_none(dataset: Path) -> None:
