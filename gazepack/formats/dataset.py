@@ -10,14 +10,22 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from zlib_ng import zlib_ng
 
-from gazepack.errors import DatasetError, NoDatasetError, ProvenanceError, UsageError
+from gazepack.errors import (
+    DatasetError,
+    NoDatasetError,
+    ProvenanceError,
+    StorageError,
+    UsageError,
+)
 from gazepack.formats.codecs.base import Room, Stored
 from gazepack.formats.codecs.places import MAX_TOKENS
 from gazepack.formats.failures import (
@@ -91,8 +99,8 @@ class DatasetDirectory:
         """Open the dataset of these settings, or start it where there is nothing yet.
 
         Raises:
-            ProvenanceError: there is a dataset of other settings, or something that is no dataset;
-                nothing is touched.
+            ProvenanceError: there is a dataset of other settings, or something that is no dataset, or the
+                place lies in the folder of another dataset; nothing is touched.
             DatasetError: its `dataset.json` is damaged.
             StorageError: the place cannot be read or written.
         """
@@ -102,6 +110,10 @@ class DatasetDirectory:
             if not storage.is_empty() and not storage.exists(INFO_NAME):
                 raise ProvenanceError(
                     f"{uri} is not empty and holds no dataset", remedy="choose an empty place"
+                )
+            if outer := _enclosing(storage):
+                raise ProvenanceError(
+                    f"{uri} lies inside the dataset {outer}", remedy="choose a place outside it"
                 )
             storage.write_new(INFO_NAME, info.to_json())
         found = cls.open(uri)
@@ -411,6 +423,18 @@ class DatasetDirectory:
             DatasetError: it is missing.
         """
         return self._storage.read_bytes(f"run/{name}")
+
+
+def _enclosing(storage: Storage) -> Path | None:
+    """Return the dataset in whose folder a local one would lie; an object store has no folders."""
+    if not isinstance(storage, LocalStorage):
+        return None
+    for folder in Path(storage.path(INFO_NAME)).parent.resolve().parents:
+        outer = LocalStorage(str(folder), folder)
+        with suppress(StorageError, DatasetError):  # others may call a file of theirs dataset.json
+            if outer.exists(INFO_NAME) and _read_info(outer):
+                return folder
+    return None
 
 
 def _read_info(storage: Storage) -> DatasetInfo:

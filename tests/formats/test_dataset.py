@@ -237,6 +237,21 @@ def test_a_writer_killed_at_its_first_file_does_not_block_the_next(tmp_path, inf
     assert DatasetDirectory.create_or_open(str(tmp_path), info).committed() == []
 
 
+def test_a_dataset_is_not_begun_inside_another(tmp_path, dataset, info):
+    """Nor touched; beside it is fine, also by a path through it, and below a dataset.json of others."""
+    inside = f"{dataset.uri}/shards/deeper"
+    with pytest.raises(
+        ProvenanceError, match=r"lies inside the dataset .*; choose a place outside"
+    ):
+        DatasetDirectory.create_or_open(inside, info)
+    assert not Path(inside).parent.exists()
+    assert DatasetDirectory.create_or_open(f"{dataset.uri}/../beside", info).committed() == []
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "dataset.json").write_text("{}")
+    ours = DatasetDirectory.create_or_open(str(tmp_path / "theirs" / "ours"), info)
+    assert ours.committed() == []
+
+
 def test_opening_what_is_no_dataset_is_refused(tmp_path, dataset, info):
     """A missing, damaged or newer dataset.json is one line."""
     with pytest.raises(DatasetError, match=r"is not a gazepack dataset: it has no dataset.json"):
