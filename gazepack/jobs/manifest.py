@@ -119,7 +119,16 @@ def parse_manifest(data: bytes, suffix: str) -> list[dict[str, Any]]:
 def _csv_rows(text: str) -> list[dict[str, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     _check_header(reader.fieldnames or ())
-    rows = list(reader)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        problem = f"after line {reader.line_num}: {error}"
+        if "field larger than field limit" in str(error):
+            problem = (
+                f"line {reader.line_num + 1} has a field of more than {csv.field_size_limit():,} characters, "
+                "the most of a CSV; shorten it, close its quotes, or write the manifest as JSON lines or Parquet"
+            )
+        raise ValueError(problem) from error
     for number, row in enumerate(rows, start=1):
         if None in row:  # where the reader puts what has no name
             raise ValueError(f"row {number} has more columns than the header")

@@ -21,6 +21,7 @@ from gazepack.jobs.ledger import LISTING, frozen_listing
 from gazepack.jobs.segment import Segment
 from gazepack.jobs.settings import PackSettings
 from gazepack.patches import Pixels, psnr, repaint
+from gazepack.units import counted
 from gazepack.video import Part, Sampling, decode, fit
 
 ROUNDED_SECONDS = 1e-6
@@ -151,11 +152,12 @@ def verify_totals(directory: DatasetDirectory) -> Iterator[Problem]:
     missing = {id for id, _ in planned - present}
     others = {id for id, _ in present} - {id for id, _ in planned}
     for ids, what in (
-        (missing, "videos are neither packed nor failed; the same pack command goes on"),
-        (others, "videos are not in the frozen listing"),
+        (missing, "neither packed nor failed; the same pack command goes on"),
+        (others, "not in the frozen listing"),
     ):
         if ids:
-            problem = f"{len(ids)} {what}, such as {min(ids)!r}"
+            number = f"{counted(len(ids), 'video')} {'is' if len(ids) == 1 else 'are'}"
+            problem = f"{number} {what}, such as {min(ids)!r}"
             yield Problem(place=f"run/{LISTING}", problem=problem)
 
 

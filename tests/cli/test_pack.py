@@ -49,7 +49,7 @@ def test_second_run_prints_the_same_summary(folder: Path, dataset: Path, capsys:
     assert summary["frames"] == 6 + 16 + 26
     assert summary["min_psnr"] >= 30
     assert "2 of 2 shards are packed already" in captured.err
-    assert "1 videos failed: gazepack failures" in captured.err
+    assert "1 video failed: gazepack failures" in captured.err
 
 
 def test_all_good_ends_with_0(folder: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -251,6 +251,4 @@ def test_the_run_says_how_many_videos_the_cpu_decoded(
     monkeypatch.setattr("gazepack.jobs.choices.check_decode_device", lambda *_, **__: None)
     line = ["pack", str(folder / "0.mp4"), "--out", str(tmp_path / "out"), "--selector", "greedy"]
     assert run([*line, "--decode-device", "qsv"]) == 0
-    assert (
-        "1 videos were decoded by the CPU, as qsv has no exact decoder" in capsys.readouterr().err
-    )
+    assert "1 video was decoded by the CPU, as qsv has no exact decoder" in capsys.readouterr().err

@@ -155,7 +155,7 @@ def test_a_missing_part_is_noticed(films: Path, tmp_path: Path, pack: Pack) -> N
     after = status_of(directory)
     assert (after.videos, after.planned_videos, after.is_complete) == (1, 2, False)
     (problem,) = verify_totals(directory)
-    assert "1 videos are neither packed nor failed" in problem.problem
+    assert "1 video is neither packed nor failed" in problem.problem
     assert summarise(directory)["videos"] == 2
 
 

@@ -342,3 +342,15 @@ def test_an_id_of_all_sources_together_goes_before_one_of_a_source_alone(tmp_pat
     touch(tmp_path / "in" / "a.mp4")
     sources = [str(tmp_path), str(tmp_path / "in")]
     assert list_packed(sources).equals(list_sources(sources))
+
+
+def test_a_field_too_long_for_csv_is_told_where_it_may_be(tmp_path: Path) -> None:
+    """Over 128 KiB a field is refused with its line and the formats that hold it; JSON lines do."""
+    touch(tmp_path / "a.mp4")
+    long = "x" * 140_000
+    manifest = touch(tmp_path / "m.csv", f"path,note\na.mp4,{long}\n".encode())
+    told = "line 2 has a field of more than 131,072 characters.*as JSON lines or Parquet"
+    with pytest.raises(SourceError, match=told):
+        rows(manifest)
+    line = json.dumps({"path": "a.mp4", "note": long})
+    assert long in rows(touch(tmp_path / "m.jsonl", line.encode()))[0].user
