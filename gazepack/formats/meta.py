@@ -148,6 +148,8 @@ def describe(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not place:
         return message
+    if first["type"] == "extra_forbidden":
+        message = "there is nothing of this name here"
     says_itself = first["type"] in ("missing", "value_error")
     value = "" if says_itself else f" (got {reprlib.repr(first['input'])})"
     return f"{place}: {message}{value}"

@@ -126,7 +126,7 @@ def _csv_rows(text: str) -> list[dict[str, Any]]:
         if "field larger than field limit" in str(error):
             problem = (
                 f"line {reader.line_num + 1} has a field of more than {csv.field_size_limit():,} characters, "
-                "the most of a CSV; shorten it, close its quotes, or write the manifest as JSON lines or Parquet"
+                "the most of a CSV; shorten it, close its quotes, or make it JSON lines or Parquet"
             )
         raise ValueError(problem) from error
     for number, row in enumerate(rows, start=1):

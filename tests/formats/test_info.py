@@ -53,7 +53,7 @@ def test_a_newer_version_is_refused_before_anything_else():
         ({"format": "zip"}, 'does not say "format": "gazepack"'),
         ({"format_version": 0}, "format_version: "),
         ({"format_version": "1"}, "format_version: "),
-        ({"extra": 1}, "extra: Extra inputs"),
+        ({"extra": 1}, "extra: there is nothing of this name here"),
         ({"codec": {"name": "avif"}}, "codec 'avif' does not exist"),
         ({"patch_size": 15}, "15 is not an even number"),
         ({"scale_sides": [2, 4]}, "scale sides"),

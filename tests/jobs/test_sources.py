@@ -349,7 +349,7 @@ def test_a_field_too_long_for_csv_is_told_where_it_may_be(tmp_path: Path) -> Non
     touch(tmp_path / "a.mp4")
     long = "x" * 140_000
     manifest = touch(tmp_path / "m.csv", f"path,note\na.mp4,{long}\n".encode())
-    told = "line 2 has a field of more than 131,072 characters.*as JSON lines or Parquet"
+    told = "line 2 has a field of more than 131,072 characters.*or make it JSON lines or Parquet"
     with pytest.raises(SourceError, match=told):
         rows(manifest)
     line = json.dumps({"path": "a.mp4", "note": long})
