@@ -55,6 +55,6 @@ def test_the_photograph_of_the_tutorial_is_of_the_page_as_it_is(
 def test_a_command_that_fails_ends_a_script(tmp_path: Path) -> None:
     """No picture is left that shows something else."""
     draw: Any = importlib.import_module("draw")
-    with pytest.raises(SystemExit, match="4"):
+    with pytest.raises(SystemExit, match="2"):
         draw.draw(tmp_path, tmp_path / "gaze.png")
     assert not (tmp_path / "gaze.png").exists()
