@@ -202,7 +202,9 @@ def figure(names: list[str], found: list[Floats]) -> str:
     for tick in range(math.ceil(lowest / 5) * 5, math.floor(highest / 5) * 5 + 1, 5):
         y = (highest - tick) * scale
         parts.append(f'<line x1="0" y1="{y:.1f}" x2="{width}" y2="{y:.1f}" stroke="#ddd"/>')
-        parts.append(f'<text x="-6" y="{y + 4:.1f}" text-anchor="end">{tick:+d} %</text>')
+        parts.append(
+            f'<text x="-6" y="{y + 4:.1f}" text-anchor="end">{f"{tick:+d}" if tick else "0"} %</text>'
+        )
     for number, name in enumerate(names):
         x = 60 + 120 * number
         parts.append(f'<text x="{x}" y="{SIDE + 30}" text-anchor="middle">{name}</text>')
