@@ -132,6 +132,30 @@ def test_a_video_in_parts_has_the_tokens_of_the_whole(
         assert found[name] == plain[name]
 
 
+def test_whole_thumbnails_go_on_over_the_parts(films: Path, tmp_path: Path, pack: Pack) -> None:
+    """Of a video in parts the same frames have a thumbnail as of the whole, with the same patches."""
+    fit = {"max_tiles": 1, "thumbnail": True, "thumbnail_every": 4}
+    for name, split in (("parts", LONGEST), ("whole", "never")):
+        chosen = settings(split) | {"fit": fit}
+        chosen["shards"] = chosen["shards"] | {"max_sample_tokens": 10_000}
+        pack(films, tmp_path / name, chosen)
+    parts, whole = (samples_of(tmp_path / name) for name in ("parts", "whole"))
+    assert len(parts) > len(whole)
+    for view in (0, 1):
+        for name in ("times", "tokens", "psnr"):
+            left, right = (
+                [x for s in y for x in s.meta["views"][view][name]] for y in (parts, whole)
+            )
+            assert left == right
+        patches = (
+            np.concatenate([s.patches_NPP3[s.tokens_N6[:, 0] == view] for s in y])
+            for y in (parts, whole)
+        )
+        np.testing.assert_array_equal(*patches)
+    times = [[x for s in parts for x in s.meta["views"][view]["times"]] for view in (0, 1)]
+    assert times[1] == times[0][::4]
+
+
 def test_parts_are_verified_against_their_source(
     films: Path, in_parts: Path, tmp_path: Path
 ) -> None:
