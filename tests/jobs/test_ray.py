@@ -184,7 +184,7 @@ def test_frames_never_enter_the_object_store(observed: Observed) -> None:
 def test_killed_workers_change_nothing(
     videos: Path, packed: Path, tmp_path: Path, contents: Contents, packers: Packers
 ) -> None:
-    """SIGKILL of several workers, soon after a shard has come: the bytes are the same, each video is told once."""
+    """SIGKILL of workers, soon after a shard has come: the bytes are the same, each video is told once."""
     chance, out = random.Random(1), tmp_path / "out"
     killed: list[int] = []
     seen = 0
