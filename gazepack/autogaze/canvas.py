@@ -70,19 +70,23 @@ def _geometry() -> dict[str, npt.NDArray[np.generic]]:
         choice_EH[1 + s] = (start + at[:, None] * side + at).ravel()
     covers_IH = choice_EH[1 + scale_I] == np.arange(TILE_TOKENS)[:, None]
     covers_IC = covers_IH.reshape(-1, TILE_SIDE, 2, TILE_SIDE, 2).sum((2, 4)).reshape(-1, CELLS)
-    overlap_II = covers_IH.astype(np.float64) @ covers_IH.T / covers_IH.sum(1, keepdims=True)
+    overlap_II = covers_IH.astype(np.float32) @ covers_IH.T.astype(np.float32)
     sides_I = np.asarray(SCALE_SIDES)[scale_I]
     beneath_IL = np.full((TILE_TOKENS, _NUM_LEVELS - 1), END)
     for s in range(FINEST):
         row, col = ((2 * x + 1) * SCALE_SIDES[s] // (2 * sides_I) for x in (row_I, col_I))
         is_coarser = scale_I > s
         beneath_IL[is_coarser, s] = (SCALE_OFFSETS[s] + row * SCALE_SIDES[s] + col)[is_coarser]
+    is_beneath_II = (beneath_IL == np.arange(TILE_TOKENS)[:, None, None]).any(-1)
     return {
         "scale_I": scale_I,
         "choice_EH": choice_EH,
         "share_IC": (covers_IC / covers_IC.sum(1, keepdims=True)).astype(np.float32),
-        "finer_II": np.where(scale_I > scale_I[:, None], overlap_II, 0).astype(np.float32),
         "beneath_IL": beneath_IL,
+        "halves_I": covers_IH.sum(1).astype(np.float32),
+        "over_II": np.where(scale_I[:, None] > scale_I, overlap_II, 0),
+        "level_II": np.where(is_beneath_II, 1 + scale_I[:, None], 0),
+        "level_IH": np.where(covers_IH, 1 + scale_I[:, None], 0).astype(np.uint8),
     }
 
 
@@ -101,6 +105,10 @@ class Look:
     as well, since a network that knows where it is wrong knows where to look; but it counts as measured."""
     canvas_log_errors_NH: Tensor
     """The canvas' as measured."""
+
+    def known_log_errors(self) -> Tensor:
+        """Return the errors as they count, N x E x H: the canvas' as measured, the others as read."""
+        return torch.cat((self.canvas_log_errors_NH[:, None], self.log_errors_NEH[:, 1:]), dim=1)
 
     def rows(self, rows: Tensor) -> "Look":
         """Return some of its frames."""
@@ -163,8 +171,16 @@ class CanvasNetwork(nn.Module):
     scale_I: Tensor
     choice_EH: Tensor
     share_IC: Tensor
-    finer_II: Tensor
     beneath_IL: Tensor
+    """Which patch of each coarser scale lies beneath a choice, the end if none."""
+    halves_I: Tensor
+    """Half patches of a choice, float32."""
+    over_II: Tensor
+    """How many half patches of the second choice the first lies over, as it is finer; float32."""
+    level_II: Tensor
+    """The level that the first choice gives the second, to be painted on it; 0 where it lies elsewhere."""
+    level_IH: Tensor
+    """The row of the errors that a choice makes a half patch show; 0 where it does not cover it."""
 
     def __init__(self, config: AutoGazeConfig) -> None:
         super().__init__()
@@ -223,9 +239,17 @@ class CanvasNetwork(nn.Module):
         )
         appeal_NQIL = appeal_NIL.expand(*level_NQI.shape, -1)
         appeal_NQI = appeal_NQIL.gather(-1, level_NQI[..., None])[..., 0]
-        covered_NQI = (taken_NQV[..., :TILE_TOKENS].float() @ self.finer_II.T).clamp(max=1)
-        openness_NQI = torch.log(1 + _BARE - covered_NQI) * self.open_weight[self.scale_I].float()
-        return self.appeal_scale.float() * appeal_NQI + openness_NQI
+        covered_NQI = taken_NQV[..., :TILE_TOKENS].float() @ self.over_II
+        return self.appeal_scale.float() * appeal_NQI + self.openness(covered_NQI)
+
+    def openness(self, covered_NQI: Tensor) -> Tensor:
+        """Return what finer patches leave of the appeal of patches.
+
+        Args:
+            covered_NQI: float32, half patches under finer ones, counted once for each that lies over them.
+        """
+        share_NQI = (covered_NQI / self.halves_I).clamp(max=1)
+        return torch.log(1 + _BARE - share_NQI) * self.open_weight[self.scale_I].float()
 
     def loss_shown(self, look: Look, taken_NQV: Tensor) -> Tensor:
         """Return minus the PSNR in dB of frames as they are painted, N x Q, read from the errors.
@@ -236,8 +260,7 @@ class CanvasNetwork(nn.Module):
         """
         levels_E = torch.arange(ERRORS, device=taken_NQV.device, dtype=torch.uint8)
         level_NQH = (taken_NQV[..., self.choice_EH] * levels_E[:, None]).amax(-2).long()
-        canvas_N1H = look.canvas_log_errors_NH[:, None]
-        errors_NEH = torch.cat((canvas_N1H, look.log_errors_NEH[:, 1:]), dim=1).view(
+        errors_NEH = look.known_log_errors().view(
             len(taken_NQV), *(1,) * (taken_NQV.ndim - 2), ERRORS, HALVES
         )
         errors_NQEH = errors_NEH.expand(*taken_NQV.shape[:-1], -1, -1)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from gazepack.autogaze.canvas import CanvasNetwork, Look
-from gazepack.autogaze.config import CELLS, END
+from gazepack.autogaze.config import CELLS
 from gazepack.autogaze.packed import PackedDecoder, exact_convolutions
+from gazepack.autogaze.painted import Painted
 from gazepack.autogaze.stepping import Group, Stepper
 from gazepack.autogaze.taking import FrameGaze
 from gazepack.geometry import TILE_TOKENS
@@ -27,6 +28,7 @@ class FrameGroup(Group):
 
     look: Look
     """What the encoder found in them."""
+    painted: Painted
     frames_N3SS: Tensor | None = None
     canvas_N3SS: Tensor | None = None
 
@@ -57,7 +59,9 @@ class CanvasEngine(Stepper):
 
     def start(self, num_frames: int, *, room: int) -> FrameGroup:
         """Return the memory for so many frames at once, with room for `room` tokens each."""
-        return FrameGroup(self._decoder, num_rows=num_frames, room=room, **self._memory)
+        group = FrameGroup(self._decoder, num_rows=num_frames, room=room, **self._memory)
+        group.painted = Painted(self._network, num_frames)
+        return group
 
     def room(self, budgets: Sequence[int]) -> int:
         """Return how many tokens a frame comes to with the largest of these budgets."""
@@ -107,6 +111,7 @@ class CanvasEngine(Stepper):
         assert group.frames_N3SS is not None
         assert group.canvas_N3SS is not None
         look = self._network.look(group.frames_N3SS, group.canvas_N3SS)
+        group.painted.begin(look)
         cells_C = torch.arange(CELLS, device=self.device)
         heads_N = self._decoder.feed(
             group.cache,
@@ -126,19 +131,16 @@ class CanvasEngine(Stepper):
         beyond every budget.
         """
         assert isinstance(group, FrameGroup)
-        look, taken_NV = group.look, group.taking.taken_BV
         logits_NKV, corrections_NK = self._decoder.split_heads(group.heads_B)
-        corrections_NK = corrections_NK + self._network.loss_bias.float()
-        is_bare_N = ~taken_NV[:, :END].any(1)
-        corrections_NK[:, 0].masked_fill_(is_bare_N, 0)
-        ids, losses = [], []
-        for slot in range(logits_NKV.shape[1]):
-            losses.append(self._network.loss_shown(look, taken_NV) + corrections_NK[:, slot])
-            scores_NI = logits_NKV[:, slot, :TILE_TOKENS] + self._network.appeal(look, taken_NV)
-            id_N1 = self._pick(scores_NI.masked_fill(taken_NV[:, :END], -torch.inf))
-            taken_NV.scatter_(1, id_N1, True)
+        ids = []
+        for logits_NV in logits_NKV.unbind(1):
+            id_N1 = self._pick(logits_NV[:, :TILE_TOKENS] + group.painted.appeal_NI)
+            group.painted.add(id_N1)
             ids.append(id_N1)
-        return torch.cat(ids, dim=1), torch.stack(losses, dim=1)
+        ids_NK = torch.cat(ids, dim=1)
+        corrections_NK = corrections_NK + self._network.loss_bias.float()
+        corrections_NK.masked_fill_(group.taking.slots_K == 0, 0)
+        return ids_NK, group.painted.show(ids_NK) + corrections_NK
 
     def _pick(self, scores_NI: Tensor) -> Tensor:
         """Return one choice of each frame, N x 1."""

@@ -46,6 +46,8 @@ class ClipGroup(Group):
         self.past_features = encoder.start(num_rows)
         """What the encoder needs of the frames before."""
         self.frame_B3HW = encoder.no_frame(num_rows)
+        self.taken_BI = torch.empty((num_rows, END), dtype=torch.bool, device=decoder.device)
+        """Which ids were chosen in the frame at hand."""
         if is_published:
             self.frozen_B = torch.zeros_like(self.cache.lengths_B)
         self.num_frames = 0
@@ -152,14 +154,16 @@ class Engine(Stepper):
             extent=extent,
         )
         group.heads_B.copy_(heads_B)
+        group.taken_BI.fill_(False)
         cache.lengths_B += taking.num_unfed_B + CELLS
         if group.frozen_B is not None:
             group.frozen_B.copy_(cache.lengths_B - self.config.decoder.num_multi_token_pred)
 
     def _choose(self, group: Group) -> tuple[Tensor, Tensor]:
         """Take the best id of each slot that no slot before it has taken; never the end."""
+        assert isinstance(group, ClipGroup)
         logits_BKV, losses_BK = self._decoder.split_heads(group.heads_B)
-        taken_BI = group.taking.taken_BV[:, :END]
+        taken_BI = group.taken_BI
         ids = []
         for logits_BI in logits_BKV[..., :END].unbind(1):
             ids_B1 = logits_BI.masked_fill(taken_BI, -torch.inf).argmax(dim=-1, keepdim=True)

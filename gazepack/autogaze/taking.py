@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gazepack.autogaze.config import END, VOCABULARY
+from gazepack.autogaze.config import END
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,6 @@ class Taking:
         device: where it lives.
 
     Attributes:
-        taken_BV: bool, which ids were chosen in this frame.
         is_open_B: bool, which rows go on.
         slots_K: which slots of the frame the step at hand offers.
         unfed_BK: the ids that each row kept in its last step, `END` behind them.
@@ -45,7 +44,6 @@ class Taking:
 
     def __init__(self, num_rows: int, num_at_once: int, *, device: torch.device) -> None:
         self._num_at_once = num_at_once
-        self.taken_BV = torch.empty((num_rows, VOCABULARY), dtype=torch.bool, device=device)
         self.is_open_B = torch.empty(num_rows, dtype=torch.bool, device=device)
         self.unfed_BK = torch.full((num_rows, num_at_once), END, device=device)
         self.num_unfed_B = torch.zeros(num_rows, dtype=torch.int64, device=device)
@@ -64,7 +62,6 @@ class Taking:
         Args:
             budgets_B: slots of each row, dropped ones included, 1..265.
         """
-        self.taken_BV.fill_(False)
         self.is_open_B.fill_(True)
         self._budgets_B1.copy_(budgets_B[:, None])
         torch.arange(self._num_at_once, out=self.slots_K)

@@ -84,13 +84,12 @@ def test_patches_read_the_cells_they_cover(canvas_network):
 
 
 def test_patches_know_what_is_finer(canvas_network):
-    """Between two patches stands the share of the coarser that the finer covers, else nothing."""
+    """Between two patches stands how many half patches of the coarser the finer covers, else nothing."""
     for tile_id in (0, 3, 9, 44, 68, 100, 264):
         for other, covered in enumerate(COVERS):
-            share = len(COVERS[tile_id] & covered) / len(COVERS[tile_id])
             is_finer = len(covered) < len(COVERS[tile_id])
-            found = float(canvas_network.finer_II[tile_id, other])
-            assert found == pytest.approx(share if is_finer else 0)
+            expected = len(COVERS[tile_id] & covered) if is_finer else 0
+            assert int(canvas_network.over_II[other, tile_id]) == expected
 
 
 def test_patches_know_what_is_beneath(canvas_network):
