@@ -52,6 +52,7 @@ class CanvasEngine(Stepper):
         graphs: bool = True,
     ) -> None:
         moved = copy.deepcopy(network).to(device).requires_grad_(False).eval()
+        moved.encoder.to(memory_format=torch.channels_last)  # as pixels lie behind a normalisation
         for weight in moved.parameters():  # not the buffers, which are geometry
             weight.data = weight.data.to(dtype)
         self._network = moved
