@@ -204,14 +204,30 @@ class _UnitWork:
     def _choose(self, kind: Kind) -> None:
         """Choose for all waiting clips of one kind."""
         clips = self.waiting.pop(kind)
-        if not clips:
-            return
+        if clips:
+            self._choose_for(clips)
+
+    def _choose_for(self, clips: Sequence[Clip]) -> None:
+        """Choose for clips at once; in halves where the device has too little memory for that."""
+        device, min_psnr = self.resources.device, self.settings.selector.min_psnr
         keys = [self.segments[clip.segment].segment.key for clip in clips]
-        batch = clip_batch(clips, keys, device=self.resources.device)
-        min_psnr = self.settings.selector.min_psnr
-        selections = choose(self.selector, batch, min_psnr=min_psnr, as_read=self.as_read)
-        for clip, selection in zip(clips, selections, strict=True):
-            self.segments[clip.segment].take(clip, selection, min_psnr=min_psnr)
+        try:
+            batch = clip_batch(clips, keys, device=device)
+            selections = choose(self.selector, batch, min_psnr=min_psnr, as_read=self.as_read)
+        except torch.OutOfMemoryError:
+            selections = None
+        if selections is not None:
+            for clip, selection in zip(clips, selections, strict=True):
+                self.segments[clip.segment].take(clip, selection, min_psnr=min_psnr)
+            return
+        if len(clips) == 1:
+            raise UsageError(
+                f"{device} has too little memory for a clip of {clips[0].grid.num_tiles} tiles",
+                remedy="free some of it, lower --max-tiles or use --device cpu",
+            )
+        half = len(clips) // 2
+        self._choose_for(clips[:half])
+        self._choose_for(clips[half:])
 
     def _completed(self, encoding: Beside[Sample, Sample]) -> Iterator[Sample]:
         """Hand on the samples of the segments that are next in line and complete; yield what is encoded."""
