@@ -152,12 +152,14 @@ def test_a_pool_whose_graphs_are_gone_takes_none() -> None:
 
 @pytest.mark.usefixtures("cuda")
 def test_libraries_must_be_warm() -> None:
-    """A first product is not captured."""
+    """A first product of some shape is not captured."""
     a = torch.ones(2, 2, device="cuda")
     with pytest.raises(RuntimeError, match=r"capturing: the first call of aten\.mm"):
         captured(lambda: a @ a)
     a @ a
     captured(lambda: a @ a)
+    with pytest.raises(RuntimeError, match="with these shapes"):
+        captured(lambda: a @ a[:, :1])
 
 
 def test_another_devices_work_is_not_captured() -> None:
@@ -175,9 +177,10 @@ def test_memory_is_limited_and_given_back() -> None:
         a = torch.zeros(100, dtype=torch.uint8, device="cuda").view(10, 10)[3:]
         with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
             torch.zeros(901, dtype=torch.uint8, device="cuda")
-        assert torch.cuda.mem_get_info("cuda") == (900, 1000)
         del a
-        assert cuda.allocated == 0
+        assert (cuda.allocated, torch.cuda.mem_get_info("cuda")) == (0, (900, 1000))
+        torch.cuda.empty_cache()
+        assert torch.cuda.mem_get_info("cuda") == (1000, 1000)
 
 
 @pytest.mark.usefixtures("cuda")

@@ -7,6 +7,7 @@ that follow from the key alone, which is how groups are built. Elsewhere than on
 
 import threading
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -28,12 +29,12 @@ class Recorder:
     def __init__(self, device: torch.device, *, is_on: bool) -> None:
         self._is_on = is_on
         self._is_warm = False
-        # of the device: PyTorch's own lies on the current one, and work on another would not be recorded
-        self._stream = torch.cuda.Stream(device) if is_on else None
+        self._device = device
+        self._done: set[Hashable] = set()
         self.forget()
 
     def warm(self) -> None:
-        """Say that all work was done once, as libraries want before their calls are recorded."""
+        """Say that the group was used once: a group that is never used again need not be recorded."""
         self._is_warm = True
 
     def forget(self) -> None:
@@ -53,7 +54,10 @@ class Recorder:
         Returns:
             What `work` returned; recorded tensors are written to again by the next replay.
         """
-        if not (self._is_on and self._is_warm):
+        if not self._is_on:
+            return work()
+        if not self._is_warm or key not in self._done:  # libraries want to have done it before
+            self._done.add(key)
             return work()
         if key not in self._recorded:
             self._recorded[key] = self._record(work)
@@ -68,8 +72,20 @@ class Recorder:
         with (
             _recording,
             torch.cuda.graph(
-                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+                graph,
+                pool=self._pool,
+                stream=_stream_of(self._device),
+                capture_error_mode="thread_local",
             ),
         ):
             result = work()
         return graph, result
+
+
+@cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream to record in: one for each device, as libraries keep working memory for each stream.
+
+    PyTorch's own lies on the device that is current, and work on another would not be recorded.
+    """
+    return torch.cuda.Stream(device)

@@ -23,8 +23,8 @@ TOLERANCE = 1e-4  # float32 sums in another order
 
 @pytest.fixture(scope="module")
 def clips() -> Tensor:
-    """Four clips of two frames, uint8 4 x 2 x 3 x 224 x 224."""
-    made = [list(scene(224, 224, 2, seed)) for seed in (3, 4) for scene in (objects, pan)]
+    """Three clips of two frames, uint8 3 x 2 x 3 x 224 x 224."""
+    made = [list(scene(224, 224, 2, seed)) for seed, scene in ((3, objects), (3, pan), (4, pan))]
     return torch.from_numpy(np.asarray(made)).movedim(-1, 2).contiguous()
 
 
@@ -57,12 +57,12 @@ def test_every_use_of_a_group_finds_what_the_cpu_finds(
 ) -> None:
     """Done, recorded, replayed: other pixels, budgets and thresholds each time, and groups of two sizes."""
     host, device = AutoGaze(network), AutoGaze(network, device="cuda")
-    free = host.gaze(clips, gazing_ratio=(0.15, 0.02))
-    assert_alike(device.gaze(clips[:3], gazing_ratio=(0.15, 0.02)), free[:3])
-    assert_alike(device.gaze(clips.flip(0), gazing_ratio=(0.15, 0.02)), free[::-1])
-    settings: dict[str, Any] = {"gazing_ratio": (0.05, 0.12), "loss_threshold": between(free)}
+    free = host.gaze(clips, gazing_ratio=(0.06, 0.02))
+    assert_alike(device.gaze(clips, gazing_ratio=(0.06, 0.02)), free)
+    assert_alike(device.gaze(clips.flip(0), gazing_ratio=(0.06, 0.02)), free[::-1])
+    settings: dict[str, Any] = {"gazing_ratio": (0.02, 0.08), "loss_threshold": between(free)}
     expected = host.gaze(clips, **settings)
-    for order in ([0, 1, 2, 3], [3, 0, 2, 1], [2]):
+    for order in ([0, 1, 2], [2, 0, 1], [2]):
         found = device.gaze(clips[order].to("cuda"), **settings)
         assert_alike(found, [expected[row] for row in order])
     del device, host
@@ -74,7 +74,7 @@ def test_every_use_of_a_group_finds_what_the_cpu_finds(
 def test_what_was_recorded_is_forgotten_when_memory_moves(network: Any, clips: Tensor) -> None:
     """A larger ratio makes the cache grow; gazing goes on, recorded anew."""
     host, device = AutoGaze(network), AutoGaze(network, device="cuda")
-    for ratio in (0.02, 0.02, 0.3, 0.3, 0.02):
+    for ratio in (0.02, 0.02, 0.3, 0.02):
         expected = host.gaze(clips[:1], gazing_ratio=ratio)
         assert_alike(device.gaze(clips[:1], gazing_ratio=ratio), expected)
 
@@ -91,14 +91,14 @@ def test_a_frame_asks_at_its_end_and_every_fourth_step(
             model = AutoGaze(tiny_network, device="cuda")
             there = clips[:1].to("cuda")
             budget = steps * model.config.decoder.num_multi_token_pred
-            for _ in range(3):
+            for _ in range(1 if steps == 1 else 3):
                 cuda.questions = cuda.uploads = 0
                 model.gaze(there, gazing_ratio=budget / 265 + 1e-4, loss_threshold=threshold)
             assert cuda.questions == 2 * (4 + asked)
             assert cuda.uploads == 1 + 2 * 3
             looking = AutoGaze(canvas_network, device="cuda")
             budget = steps * looking.config.decoder.num_multi_token_pred
-            for _ in range(3):
+            for _ in range(1 if steps == 1 else 3):
                 cuda.questions = cuda.uploads = 0
                 looking.look(frames, grey, budgets=[budget], loss_threshold=threshold)
             assert cuda.questions == 3 + asked
@@ -134,7 +134,7 @@ def test_another_device_than_the_current_one(canvas_network: Any, clips: Tensor)
     expected = AutoGaze(canvas_network).gaze(clips, gazing_ratio=0.05)
     with PretendedCuda(number=1):
         model = AutoGaze(canvas_network, device="cuda:1")
-        for row in range(4):
+        for row in range(3):
             assert_alike(
                 model.gaze(clips[row : row + 1], gazing_ratio=0.05), expected[row : row + 1]
             )
@@ -168,7 +168,7 @@ def test_running_out_of_memory(name: str, clips: Tensor, request: pytest.Fixture
     with PretendedCuda() as cuda:
         model = AutoGaze(network, device="cuda", memory_bytes=2**40)
         model.gaze(clips[:1], gazing_ratio=0.05)
-        cuda.memory_bytes = 2 * cuda.most_allocated
+        cuda.memory_bytes = 2 * cuda.reserved
         with pytest.warns(
             RuntimeWarning, match=r"ran out of memory with . tiles at once; going on"
         ):
@@ -178,6 +178,15 @@ def test_running_out_of_memory(name: str, clips: Tensor, request: pytest.Fixture
         cuda.memory_bytes = cuda.allocated
         with pytest.raises(UsageError, match="at one tile"):
             model.gaze(clips[:1], gazing_ratio=1.0)
+
+
+def test_half_of_what_is_free_includes_what_pytorch_keeps(canvas_network: Any) -> None:
+    """Memory that was used before and is kept for what comes counts as free."""
+    with PretendedCuda(memory_bytes=2**26) as cuda:
+        torch.zeros(2**25, dtype=torch.uint8, device="cuda")
+        assert cuda.allocated == 0
+        assert torch.cuda.mem_get_info()[0] == 2**25
+        assert AutoGaze(canvas_network, device="cuda")._memory.num_bytes == 2**25
 
 
 @pytest.mark.usefixtures("cuda")

@@ -60,7 +60,7 @@ OF_LIBRARIES = {
     aten.convolution.default,
     aten.mm.default,
 }
-"""Whose first call makes handles and memory (cuBLAS, cuDNN), so that it cannot be captured."""
+"""They make handles, plans and memory (cuBLAS, cuDNN), so what is captured is to have been done before."""
 MIXED = (
     "Expected all tensors to be on the same device, but found at least two devices, cuda and cpu!"
 )
@@ -74,7 +74,7 @@ class Allocation:
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {num_bytes} bytes")
         self.device, self.num_bytes = device, num_bytes
         device.allocated += num_bytes
-        device.most_allocated = max(device.most_allocated, device.allocated)
+        device.reserved = max(device.reserved, device.allocated)
 
     def __del__(self) -> None:
         if hasattr(self, "num_bytes"):
@@ -199,13 +199,13 @@ class PretendedCuda:
         questions: how often the host waited for an answer.
         uploads: how often something was copied from the host; that waits too, if it is not pinned.
         allocated: bytes that are held.
-        most_allocated: the most that were ever held.
+        reserved: the most that were, since `torch.cuda.empty_cache`; PyTorch keeps them.
     """
 
     def __init__(self, *, memory_bytes: int = 2**34, number: int = 0) -> None:
         self.memory_bytes = memory_bytes
         self.device = torch.device("cuda", number)
-        self.questions = self.uploads = self.allocated = self.most_allocated = 0
+        self.questions = self.uploads = self.allocated = self.reserved = 0
         self._stream = Stream()
         self._warm: set[Any] = set()
         self._stack = ExitStack()
@@ -228,7 +228,6 @@ class PretendedCuda:
             "_lazy_init": None,
             "current_device": 0,
             "device_count": self.device.index + 1,
-            "empty_cache": None,
             "get_device_capability": (9, 0),
             "get_device_name": "pretended",
             "is_available": True,
@@ -237,8 +236,17 @@ class PretendedCuda:
         }
         for name, answer in answers.items():
             yield torch.cuda, name, lambda *_, answer=answer, **__: answer
-        total = self.memory_bytes
-        yield torch.cuda, "mem_get_info", lambda *_: (total - self.allocated, total)
+        yield torch.cuda, "empty_cache", lambda: setattr(self, "reserved", self.allocated)
+        yield (
+            torch.cuda,
+            "mem_get_info",
+            lambda *_: (
+                self.memory_bytes - self.reserved,
+                self.memory_bytes,
+            ),
+        )
+        yield torch.cuda, "memory_reserved", lambda *_: self.reserved
+        yield torch.cuda, "memory_allocated", lambda *_: self.allocated
         yield torch.cuda, "synchronize", lambda *_: self._ask("synchronize")
         yield torch.cuda, "stream", self._streaming
         named = {"Event": Event, "Stream": Stream, "CUDAGraph": Graph, "graph_pool_handle": Pool}
@@ -286,11 +294,12 @@ class PretendedCuda:
         if to is not None:
             kwargs = kwargs | {"device": torch.device("cpu")}
         held, held_kwargs = mapped(_held, args), mapped(_held, kwargs)
-        if self._is_capturing and self._stream.number == self.device.index:
-            assert Graph.current is not None
+        if Graph.current is not None and self._stream.number == self.device.index:
             outputs = Graph.current.record(func, held, held_kwargs, given)
-        else:
-            outputs = func(*held, **held_kwargs)
+            placed = self._placed(outputs, given)
+            Graph.current.made([x for x in leaves(placed) if isinstance(x, OnDevice)])
+            return placed
+        outputs = func(*held, **held_kwargs)
         if "empty" in func.name():
             poison(outputs)
         return outputs if to is not None and to.type == "cpu" else self._placed(outputs, given)
@@ -298,9 +307,10 @@ class PretendedCuda:
     def _check(self, func: Any, args: Any, tensors: list[Tensor], to: torch.device | None) -> None:
         """Count questions and uploads; refuse what CUDA refuses."""
         host = [x for x in tensors if not isinstance(x, OnDevice) and x.ndim]
-        if func in OF_LIBRARIES and func not in self._warm:
-            self._refuse_in_capture(f"the first call of {func}")
-            self._warm.add(func)
+        call = func, *(tuple(x.shape) for x in tensors)
+        if func in OF_LIBRARIES and call not in self._warm:
+            self._refuse_in_capture(f"the first call of {func} with these shapes")
+            self._warm.add(call)
         if func is aten.copy_.default:
             if not isinstance(args[0], OnDevice):
                 self._ask(func)
@@ -334,10 +344,6 @@ class PretendedCuda:
         if not all(isinstance(x, OnDevice) for x in indices):
             self._upload(func)
 
-    @property
-    def _is_capturing(self) -> bool:
-        return Graph.current is not None
-
     def _ask(self, what: Any) -> None:
         self.questions += 1
         self._refuse_in_capture(what)
@@ -347,7 +353,7 @@ class PretendedCuda:
         self._refuse_in_capture(what)
 
     def _refuse_in_capture(self, what: Any) -> None:
-        if self._is_capturing:
+        if Graph.current is not None:
             raise RuntimeError(
                 f"CUDA error: operation not permitted when stream is capturing: {what}"
             )

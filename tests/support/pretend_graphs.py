@@ -52,8 +52,8 @@ class Graph:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, list[Any], dict[str, Any], list[Tensor]]] = []
-        self._made: dict[int, Tensor] = {}
-        """What was allocated in the capture, by storage: the first tensor in each."""
+        self._made: dict[int, tuple[Tensor, weakref.ref[Any]]] = {}
+        """What was allocated in the capture, by storage: the first tensor in each, and the allocation."""
         self._needed: dict[int, weakref.ref[Any]] = {}
         """The allocations of what was there before."""
         self._before: list[tuple[Tensor, Tensor]] = []
@@ -73,10 +73,10 @@ class Graph:
                 tensor.copy_(values)
             self._before = []
             self._poison()
+        self._made = {at: made for at, made in self._made.items() if made[1]() is not None}
 
     def record(self, func: Any, args: Any, kwargs: Any, given: Sequence[Placed]) -> Any:
         """Record a call of what is held; return its outputs, whose values mean nothing yet."""
-        known = {storage_of(x.held) for x in given}
         for x in given:
             if storage_of(x.held) not in self._made and storage_of(x.held) not in self._needed:
                 whole = torch.empty(0, dtype=torch.uint8).set_(x.held.untyped_storage())
@@ -92,10 +92,13 @@ class Graph:
         outputs = func(*args, **kwargs)
         tensors = [x for x in leaves(outputs) if isinstance(x, Tensor)]
         self.calls.append((func, args, kwargs, tensors))
-        for tensor in tensors:
-            if storage_of(tensor) not in known:
-                self._made.setdefault(storage_of(tensor), tensor)
         return outputs
+
+    def made(self, outputs: Sequence[Placed]) -> None:
+        """Take note of where the outputs of a call lie."""
+        for x in outputs:
+            if storage_of(x.held) not in self._needed:
+                self._made.setdefault(storage_of(x.held), (x.held, weakref.ref(x.allocation)))
 
     def replay(self) -> None:
         """Do the calls again, where they were."""
@@ -111,8 +114,9 @@ class Graph:
                         old.copy_(new)
 
     def _poison(self) -> None:
-        for tensor in self._made.values():
-            poison(tensor)
+        for tensor, allocation in self._made.values():
+            if allocation() is not None:  # else nobody can look
+                poison(tensor)
 
 
 def mapped(function: Callable[[Any], Any], values: Any) -> Any:
