@@ -1,19 +1,23 @@
 """Training on a GPU that is pretended (`pretend_cuda`): steps, checkpoints, labels, evaluation."""
 
+import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from pretend_cuda import PretendedCuda
 from torch import Tensor
 
-from gazepack.autogaze import CanvasNetwork
+from gazepack.autogaze import AutoGaze, CanvasNetwork
 from gazepack.autogaze.weights import save_checkpoint
 from gazepack.cli.main import run
+from gazepack.selectors import ClipBatch, Selection, Selector, choose
+from gazepack.selectors.baselines import Random
+from gazepack.training.clips import Video
 from gazepack.training.forced import Lessons, lesson_loss
 from gazepack.training.labels import label_clips
 from gazepack.training.ntp import precision
@@ -26,7 +30,7 @@ NTP = ("--frames-per-step", "1", "--accumulate", "2", "--workers", "0")
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """One short video."""
-    write_video(tmp_path / "film.mp4", objects(64, 64, 3), fps=6)
+    write_video(tmp_path / "film.mp4", objects(64, 64, 2), fps=6)
     return tmp_path / "film.mp4"
 
 
@@ -97,15 +101,22 @@ def test_labels_are_those_of_the_cpu(film: Path, tmp_path: Path) -> None:
     assert tables[0].equals(tables[1])
 
 
-@pytest.mark.usefixtures("cuda")
-def test_evaluation_is_that_of_the_cpu(model: Path, tmp_path: Path) -> None:
-    """Clips go to where the network is, and every selector needs the tokens it needs on the CPU."""
-    film, found = tmp_path / "dark.mp4", {}
-    write_video(film, iter([np.full((64, 64, 3), 100, dtype=np.uint8)]), fps=6)
-    for device in ("cpu", "cuda"):
-        out = tmp_path / f"evaluated-{device}"
-        common = ("--model", model, "--min-psnr", 26, "--out", out, "--device", device)
-        program("evaluate", film, *common)
-        found[device] = json.loads((out / "evaluation.json").read_text())
-    (there,), (here,) = (found[device]["comparisons"] for device in ("cuda", "cpu"))
-    assert there["times_greedy"] == pytest.approx(here["times_greedy"])
+def test_evaluation_chooses_where_the_network_is(
+    film: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips go to the device; on the CPU, threads would share the network's groups."""
+    seen = []
+
+    def choosing(selector: Selector, clips: ClipBatch, **_: Any) -> list[Selection]:
+        seen.append((selector.name, clips.frames_BT3HW.device.type))
+        part = replace(clips, frames_BT3HW=clips.frames_BT3HW[:, :2], num_frames=(2,))
+        return choose(Random(gazing_ratio=0.01), part)
+
+    evaluation = importlib.import_module("gazepack.training.evaluate")
+    monkeypatch.setattr(evaluation, "choose", choosing)
+    with PretendedCuda():
+        network = AutoGaze.from_pretrained(model, device="cuda")
+        videos = [Video(uri=str(film))]
+        evaluation.evaluate(network, videos, name="", bounds=(20,), progress=lambda _: None)
+    assert {name for name, _ in seen} == {"autogaze", "greedy", "difference", "random"}
+    assert {device for _, device in seen} == {"cuda"}
