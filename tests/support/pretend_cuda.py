@@ -208,6 +208,7 @@ class PretendedCuda:
         self.questions = self.uploads = self.allocated = self.reserved = 0
         self._stream = Stream()
         self._warm: set[Any] = set()
+        self._pinned: dict[int, Tensor] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -283,7 +284,7 @@ class PretendedCuda:
         given = [x for x in tensors if isinstance(x, OnDevice)]
         named = [x for x in values if isinstance(x, torch.device) and x.type == "cuda"]
         if not given and not named:
-            return func(*args, **kwargs)
+            return self._on_host(func, args, kwargs)
         if any((x.index or 0) != self.device.index for x in named):
             raise RuntimeError("CUDA error: invalid device ordinal")
         if _is_made_of_others(func):
@@ -303,6 +304,17 @@ class PretendedCuda:
         if "empty" in func.name():
             poison(outputs)
         return outputs if to is not None and to.type == "cpu" else self._placed(outputs, given)
+
+    def _on_host(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Do an operation of the CPU; memory that is to be pinned says so, and that is all."""
+        if func is aten.is_pinned.default:
+            return storage_of(args[0]) in self._pinned
+        if func is not aten._pin_memory.default and not kwargs.get("pin_memory"):
+            return func(*args, **kwargs)
+        is_copy = func is aten._pin_memory.default
+        made = args[0].clone() if is_copy else func(*args, **kwargs | {"pin_memory": False})
+        self._pinned[storage_of(made)] = made
+        return made
 
     def _check(self, func: Any, args: Any, tensors: list[Tensor], to: torch.device | None) -> None:
         """Count questions and uploads; refuse what CUDA refuses."""
