@@ -214,6 +214,8 @@ def _roofline(device: torch.device, side: int) -> dict[str, float]:
 
 def _pack(videos: Sequence[str], device: str) -> dict[str, Any]:
     """Run the bench of packing on the device."""
+    if device != "cpu":
+        torch.cuda.empty_cache()  # it is another process that packs
     command = ["bench", "pack", *map(str, videos), "--device", device, "--json"]
     command += ["--selector", "autogaze", "--min-psnr", "30"]
     told = subprocess.run(

@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     device = torch.device(args.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose stream the events are recorded in
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     dense_frames = args.dense_frames or (1 if device.type == "cpu" else FPS)
     clock = Clock(device)

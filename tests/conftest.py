@@ -15,6 +15,7 @@ from typing import Any
 import fsspec
 import pytest
 import torch
+from pretend_cuda import PretendedCuda
 
 from gazepack.autogaze import AutoGazeConfig
 
@@ -24,6 +25,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 os.environ |= {
     "RAY_raylet_start_wait_time_s": "180"
 }  # nodes of a cluster come late for the same reason
+
+
+@pytest.fixture
+def cuda() -> Iterator[PretendedCuda]:
+    """A pretended GPU, while the test runs."""
+    with PretendedCuda() as device:
+        yield device
 
 
 @pytest.fixture(scope="session")

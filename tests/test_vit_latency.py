@@ -1,5 +1,6 @@
 """The benchmark of ViTs, at a tiny size."""
 
+import functools
 import importlib.util
 import sys
 import types
@@ -44,6 +45,23 @@ def test_a_row_for_each_attention(
         assert min(dense, gazed) > 0
         assert float(row[7].split()[0]) == pytest.approx(dense / gazed, rel=0.05, abs=0.06)
         assert 0 < float(row[9].rstrip("%")) < 100
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_gpu_is_timed_between_events(
+    benchmark: types.ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a pretended GPU, in bfloat16; its own attention is compiled, so the other kernel stands in."""
+    with_sdpa = functools.partial(benchmark.GazedEncoder, kernel="sdpa")
+    monkeypatch.setattr(benchmark, "GazedEncoder", with_sdpa)
+    line = "--device cuda --models tiny --pixels 224 --attention frame --repeats 1 --dense-frames 1"
+    benchmark.main([*line.split(), "--no-select"])
+    told = capsys.readouterr().out
+    assert told.startswith("30 frames, seconds, pretended, torch.bfloat16")
+    (row,) = (row.split("|") for row in told.splitlines() if row.startswith("| tiny"))
+    assert min(float(row[6]), float(row[7])) > 0
 
 
 def test_own_time_is_inside_the_whole(benchmark: types.ModuleType) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from gazepack.autogaze.canvas import CanvasNetwork, Look
 from gazepack.autogaze.config import CELLS
-from gazepack.autogaze.packed import PackedDecoder, exact_convolutions
+from gazepack.autogaze.packed import PackedDecoder
 from gazepack.autogaze.painted import Painted
+from gazepack.autogaze.rounding import exact_convolutions
 from gazepack.autogaze.stepping import Group, Stepper
 from gazepack.autogaze.taking import FrameGaze
 from gazepack.geometry import TILE_TOKENS
@@ -100,11 +101,13 @@ class CanvasEngine(Stepper):
             group.canvas_N3SS = torch.empty_like(group.frames_N3SS)
         group.frames_N3SS.copy_(frames_N3SS)
         group.canvas_N3SS.copy_(canvas_N3SS)
+        # now: a copy waits for what is queued
+        budgets_N = torch.tensor(budgets, device=self.device)
         extent = group.cache.extent(CELLS)
         with exact_convolutions(self.device):
             group.look = group.recorder.run("look", partial(self._open, group, extent))
         group.cache.bound += CELLS
-        group.taking.begin(torch.tensor(budgets, device=self.device))
+        group.taking.begin(budgets_N)
         return self._steps(group, budgets, loss_threshold)
 
     def _open(self, group: FrameGroup, extent: int) -> Look:

@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from gazepack.autogaze.config import CELLS, END
 from gazepack.autogaze.network import AutoGazeNetwork
-from gazepack.autogaze.packed import PackedDecoder, PackedEncoder, exact_convolutions, pack
+from gazepack.autogaze.packed import PackedDecoder, PackedEncoder, pack
+from gazepack.autogaze.rounding import exact_convolutions
 from gazepack.autogaze.stepping import Group, Stepper
 from gazepack.autogaze.taking import FrameGaze
 
@@ -122,12 +123,14 @@ class Engine(Stepper):
             num_unfed = int(group.taking.num_unfed_B.max())
         if cache.reserve(cache.bound + num_unfed + CELLS + max(budgets) + 2 * num_at_once):
             group.recorder.forget()
+        # now: a copy waits for what is queued
+        budgets_B = torch.tensor(budgets, device=self.device)
         extent = cache.extent(num_unfed + CELLS)
         group.frame_B3HW.copy_(frame_B3HW)
         with exact_convolutions(self.device):
             group.recorder.run(("frame", extent), partial(self._open, group, num_unfed, extent))
         cache.bound += num_unfed + CELLS
-        group.taking.begin(torch.tensor(budgets, device=self.device))
+        group.taking.begin(budgets_B)
         rows = self._steps(group, budgets, loss_threshold)
         cache.bound = int(cache.lengths_B.max())
         group.num_frames += 1

@@ -11,6 +11,7 @@ add to them, what is really painted (`AutoGaze.look`).
 
 import math
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch import Tensor
 from gazepack.autogaze.canvas import CanvasNetwork
 from gazepack.autogaze.canvas_engine import CanvasEngine, FrameGroup
 from gazepack.autogaze.config import AutoGazeConfig
+from gazepack.autogaze.devices import find_device
 from gazepack.autogaze.engine import ClipGroup, Engine
 from gazepack.autogaze.memory import Memory
 from gazepack.autogaze.pixels import check_pixels, normalise
@@ -99,9 +101,11 @@ class AutoGaze:
     ) -> None:
         self.config: AutoGazeConfig = network.config
         self.sha256 = sha256
-        self.device = _check_device(device)
+        self.device = find_device(device)
         self._memory = Memory(self.device, memory_bytes)
         self._groups: dict[tuple[int, int], Group] = {}
+        self._turn = threading.Lock()
+        """Of the thread whose rows are in the groups."""
         self._engine: Engine | CanvasEngine
         if isinstance(network, CanvasNetwork):
             self._engine = CanvasEngine(network, device=self.device, dtype=dtype)
@@ -122,7 +126,7 @@ class AutoGaze:
             CheckpointError: the checkpoint is missing, unreachable or does not fit.
             UsageError: a device that is not there.
         """
-        device = _check_device(device)
+        device = find_device(device)
         checkpoint = load_checkpoint(path_or_hub_id)
         return cls(checkpoint.network, sha256=checkpoint.sha256, device=device, dtype=dtype)
 
@@ -242,9 +246,11 @@ class AutoGaze:
 
     def _in_groups(self, work: Callable[[list[int]], list[T]], num: int, room: int) -> list[T]:
         """Work on rows in groups that an accelerator has memory for."""
-        return self._memory.map(
-            work, num, bytes_per_row=self._engine.bytes_per_row(room), forget=self._groups.clear
-        )
+        bytes_per_row = self._engine.bytes_per_row(room)
+        with self._turn:
+            return self._memory.map(
+                work, num, bytes_per_row=bytes_per_row, forget=self._groups.clear
+            )
 
 
 class Stream(ABC):
@@ -426,16 +432,3 @@ def _join(frames: list[FrameGaze], first_frame: int) -> Gaze:
         num_each_frame=np.array([len(frame.ids) for frame in frames], dtype=np.int32),
         loss=np.array([loss for frame in frames for loss in frame.loss], dtype=np.float32),
     )
-
-
-def _check_device(device: str | torch.device) -> torch.device:
-    """Return the device, refusing one that is not there."""
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device {device!r}", remedy="use cpu or cuda") from error
-    if found.type not in {"cpu", "cuda"}:
-        raise UsageError(f"device {found} is not supported", remedy="use cpu or cuda")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {found} is not there", remedy="use --device cpu")
-    return found

@@ -28,9 +28,7 @@ class Memory:
 
     def __init__(self, device: torch.device, num_bytes: int | None = None) -> None:
         self.device = device
-        if num_bytes is None:
-            num_bytes = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 2**30
-        self.num_bytes = num_bytes
+        self.num_bytes = _free(device) // 2 if num_bytes is None else num_bytes
 
     def rows(self, bytes_per_row: int) -> int:
         """Return how many rows go together, a power of two."""
@@ -84,3 +82,11 @@ class Memory:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         return results
+
+
+def _free(device: torch.device) -> int:
+    """Return the bytes that a device has left, those included that PyTorch keeps for what comes."""
+    if device.type != "cuda":
+        return 2**31
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

@@ -11,7 +11,6 @@ position that is read. It gives up training: the weights are copies and carry no
 
 import copy
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -312,16 +311,6 @@ def _each(parts: list[slice], work: Callable[[int], None]) -> None:
         work(0)
     else:
         in_halves(work)
-
-
-def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context in which float32 convolutions on CUDA are not rounded to TF32.
-
-    Torch rounds them by default, unlike its matrix products, and ids would differ.
-    """
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def pack(

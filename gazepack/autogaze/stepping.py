@@ -55,7 +55,7 @@ class Group:
             stride=stride,
         )
         self.taking = Taking(num_rows, config.num_multi_token_pred, device=device)
-        self.recorder = Recorder(is_on=graphs and device.type == "cuda")
+        self.recorder = Recorder(device, is_on=graphs and device.type == "cuda")
         self.heads_B = decoder.no_heads(num_rows)
         """What the network says behind the last token of each row."""
         self.frozen_B: Tensor | None = None

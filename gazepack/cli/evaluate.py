@@ -65,8 +65,8 @@ def evaluate(
     import json
 
     from gazepack.autogaze import AutoGaze
+    from gazepack.autogaze.devices import find_device
     from gazepack.formats.storage import open_storage
-    from gazepack.training.devices import find_device
     from gazepack.training.evaluate import BOUNDS, View
     from gazepack.training.evaluate import evaluate as measure
     from gazepack.training.report import to_json, to_markdown, to_svg

@@ -99,6 +99,7 @@ def evaluate_qa(
     seconds, the same by category, and how any two datasets differ, question by question. Nothing is generated:
     the option of the highest log-probability is the answer.
     """
+    from gazepack.autogaze.devices import find_device
     from gazepack.encoders import GazedMllm
     from gazepack.encoders import preset as find_preset
     from gazepack.qa import (
@@ -109,7 +110,6 @@ def evaluate_qa(
         to_json,
         to_table,
     )
-    from gazepack.training.devices import find_device
 
     encoder: dict[str, Any] = dict(find_preset(preset).encoder) if preset else {}
     encoder |= {"attention": attention} if attention else {}

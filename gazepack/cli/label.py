@@ -56,10 +56,10 @@ def label(
     """
     import pyarrow.parquet as pq
 
+    from gazepack.autogaze.devices import find_device
     from gazepack.errors import VideoError
     from gazepack.formats.storage import open_storage
     from gazepack.jobs import Segment, list_sources
-    from gazepack.training.devices import find_device
     from gazepack.training.label_table import label_video
     from gazepack.video import Sampling
 

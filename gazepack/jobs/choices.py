@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from gazepack.autogaze.devices import find_device
 from gazepack.errors import UsageError
 from gazepack.video import hardware
 
@@ -17,18 +18,9 @@ def choose_device(device: str) -> str:
     Raises:
         UsageError: it does not exist.
     """
-    available = torch.cuda.is_available()
     if device == "auto":
-        return "cuda" if available else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UsageError(
-            f"device {device!r} does not exist", remedy="use auto, cpu, cuda or cuda:N"
-        ) from None
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not available):
-        raise UsageError(f"device {device!r} is not to be had here", remedy="use --device cpu")
-    return device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return str(find_device(device))
 
 
 def check_decode_device(device: str, *, is_here: bool = True) -> None:

@@ -28,7 +28,7 @@ from gazepack.jobs.plan import Unit
 from gazepack.jobs.samples import SegmentWork
 from gazepack.jobs.settings import PackSettings
 from gazepack.patches import from_patches, to_patches
-from gazepack.selectors import AsRead, ClipBatch, Selector, choose
+from gazepack.selectors import AsRead, ClipBatch, Selection, Selector, choose
 from gazepack.video.hardware import CPU
 
 SAMPLES_AHEAD = 2
@@ -204,14 +204,39 @@ class _UnitWork:
     def _choose(self, kind: Kind) -> None:
         """Choose for all waiting clips of one kind."""
         clips = self.waiting.pop(kind)
-        if not clips:
+        if clips:
+            self._choose_for(clips)
+
+    def _choose_for(self, clips: Sequence[Clip]) -> None:
+        """Choose for clips at once; in halves where the device has too little memory for that."""
+        selections = self._selections(clips)
+        if selections is not None:
+            min_psnr = self.settings.selector.min_psnr
+            for clip, selection in zip(clips, selections, strict=True):
+                self.segments[clip.segment].take(clip, selection, min_psnr=min_psnr)
             return
+        if len(clips) == 1:
+            raise UsageError(
+                f"{self.resources.device} has too little memory for a clip of "
+                f"{clips[0].grid.num_tiles} tiles",
+                remedy="free some of it, lower --max-tiles or use --device cpu",
+            )
+        half = len(clips) // 2
+        self._choose_for(clips[:half])
+        self._choose_for(clips[half:])
+
+    def _selections(self, clips: Sequence[Clip]) -> list[Selection] | None:
+        """Choose for clips at once; return `None` if the device has too little memory."""
         keys = [self.segments[clip.segment].segment.key for clip in clips]
-        batch = clip_batch(clips, keys, device=self.resources.device)
-        min_psnr = self.settings.selector.min_psnr
-        selections = choose(self.selector, batch, min_psnr=min_psnr, as_read=self.as_read)
-        for clip, selection in zip(clips, selections, strict=True):
-            self.segments[clip.segment].take(clip, selection, min_psnr=min_psnr)
+        try:
+            return choose(
+                self.selector,
+                clip_batch(clips, keys, device=self.resources.device),
+                min_psnr=self.settings.selector.min_psnr,
+                as_read=self.as_read,
+            )
+        except torch.OutOfMemoryError:
+            return None
 
     def _completed(self, encoding: Beside[Sample, Sample]) -> Iterator[Sample]:
         """Hand on the samples of the segments that are next in line and complete; yield what is encoded."""

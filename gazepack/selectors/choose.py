@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gazepack.autogaze.rounding import exact_products
 from gazepack.autogaze.threads import map_single_threaded
 from gazepack.geometry import TILE_TOKENS, Grid, Ints
 from gazepack.patches import MID_GREY, max_sum_of_squares, psnr, split_tiles
@@ -30,6 +31,7 @@ from gazepack.selectors.lattice import FrameLattice, Picks, rank_among_equals
 from gazepack.selectors.tiles import AsRead, FrameTiles
 
 
+@exact_products()
 def choose(
     selector: Selector,
     clips: ClipBatch,

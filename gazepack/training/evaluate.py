@@ -189,14 +189,14 @@ def evaluate(
     comparisons: list[Comparison] = []
     first: dict[str, list[Selection]] = {}
     for view in views:
-        clips = load_clips(videos, view, progress)
+        clips = load_clips(videos, view, progress, device=model.device)
         for bound in bounds:
             progress(f"{view.name}, {bound:g} dB")
             comparison, selections = _compare(model, clips, view, bound)
             comparisons.append(comparison)
             first = first or selections
     progress("repeated frames")
-    twice = shown_twice(load_clips(videos, View(), progress))
+    twice = shown_twice(load_clips(videos, View(), progress, device=model.device))
     packing = Gazing(model, loss_threshold=-30.0, stops_at_bound=True)
     return Evaluation(
         model=name,
@@ -210,13 +210,20 @@ def evaluate(
     )
 
 
-def load_clips(videos: Sequence[Video], view: View, progress: Progress) -> ClipBatch:
+def load_clips(
+    videos: Sequence[Video],
+    view: View,
+    progress: Progress,
+    *,
+    device: torch.device | str = "cpu",
+) -> ClipBatch:
     """Read up to 16 frames from the beginning of each video.
 
     Args:
         videos: what to read.
         view: the crop and the rate.
         progress: told what cannot be read and is left out.
+        device: where choosing is to be done.
 
     Raises:
         SourceError: no video can be decoded.
@@ -232,8 +239,9 @@ def load_clips(videos: Sequence[Video], view: View, progress: Progress) -> ClipB
     if not clips:
         raise SourceError("no video can be decoded", remedy="name others")
     padded = [np.concatenate((c, c[-1:].repeat(CLIP_FRAMES - len(c), 0))) for c in clips]
+    frames_BTHW3 = torch.from_numpy(np.stack(padded)).to(device)
     return ClipBatch(
-        frames_BT3HW=torch.from_numpy(np.stack(padded)).permute(0, 1, 4, 2, 3).contiguous(),
+        frames_BT3HW=frames_BTHW3.permute(0, 1, 4, 2, 3).contiguous(),
         num_frames=tuple(len(clip) for clip in clips),
         names=tuple(names),
         grid=view.grid,

@@ -10,9 +10,9 @@ from gazepack.autogaze import (
     fresh_canvas_network,
     load_checkpoint,
 )
+from gazepack.autogaze.devices import find_device
 from gazepack.errors import CheckpointError
 from gazepack.training.clips import Video
-from gazepack.training.devices import find_device
 from gazepack.training.grpo import RlSettings, posttrain
 from gazepack.training.loop import Report
 from gazepack.training.ntp import NtpSettings, pretrain

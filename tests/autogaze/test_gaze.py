@@ -222,7 +222,7 @@ def test_ratios_must_match_the_frames():
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("abacus", "unknown device"), ("meta", "not supported"), ("cuda:99", "is not there")],
+    [("abacus", "unknown device"), ("meta", "unknown device"), ("cuda:99", "is not there")],
 )
 def test_a_device_that_is_not_there_is_refused(tiny_network, device, message):
     """The remedy names devices that work."""

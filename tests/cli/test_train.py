@@ -111,7 +111,7 @@ def test_evaluate_compares(program: Program, videos: Path, model: Path, tmp_path
         ),
         (
             ("train", "ntp", "VIDEOS", "--out", "OUT", "--steps", "1", "--device", "tpu"),
-            "unknown device 'tpu'; use cpu or cuda",
+            "unknown device 'tpu'; use cpu, cuda or cuda:N",
         ),
         (
             (
