@@ -268,11 +268,17 @@ class GazeDataset(IterableDataset[Any]):
         return self._in_process(self.plan(), self.epoch, rank)
 
     def _in_process(self, plan: Plan, epoch: int, rank: int) -> Iterator[Any]:
-        """Give out all batches, keeping count of what was given out."""
+        """Give out all batches, keeping count of what was given out.
+
+        The last batch ends the epoch: a trainer that counts batches never asks for one more.
+        """
         for step, batch in enumerate(self._batches(plan, epoch, rank, range(plan.num_steps))):
             self._position = self._state_after(plan, epoch, step)
+            if step + 1 == plan.num_steps:
+                self._move(self._position)
             yield batch
-        self._move(self._state(epoch=epoch + 1))
+        if not plan.num_steps:
+            self._move(self._state(epoch=epoch + 1))
 
     def _worker_start(self, worker: int, num_workers: int) -> tuple[LoaderState, range]:
         """Return where the iteration of a worker starts and which of the steps from there it gives.

@@ -1,5 +1,6 @@
 """`GazeDataset` in one process: epochs, ranks, state, dials, damage."""
 
+import itertools
 import json
 import re
 import weakref
@@ -79,6 +80,15 @@ def test_an_iteration_that_was_left_starts_over(packed: str, keys: Keys) -> None
         break
     assert dataset.state_dict() == left.state
     assert keys(list(dataset))[:4] == keys([left])
+
+
+def test_an_epoch_ends_with_its_last_batch(packed: str, keys: Keys) -> None:
+    """A trainer that counts the batches and never asks for one more gets another epoch next time."""
+    dataset = GazeDataset(packed, batch_size=4)
+    epochs = [keys(list(itertools.islice(dataset, len(dataset)))) for _ in range(3)]
+    whole = GazeDataset(packed, batch_size=4)
+    assert epochs == [keys(list(whole)) for _ in range(3)]
+    assert dataset.epoch == 3
 
 
 def test_unshuffled_epochs_are_the_index(packed: str, keys: Keys) -> None:
