@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gazepack.encoders.attention import Kernel, RaggedAttention, Rule
+from gazepack.encoders.attention import Kernel, RaggedAttention, Rule, run_eagerly
 from gazepack.encoders.backbone import Backbone, Colour
 from gazepack.encoders.hub import HUB_FAMILIES
 from gazepack.encoders.layout import Layout, Shape
@@ -104,6 +104,7 @@ class GazedEncoder(nn.Module):
         """Return one feature for each token, N x D, in the order of the batch."""
         return self.encode(batch).tokens_ND
 
+    @run_eagerly
     def encode(self, batch: Batch) -> Encoded:
         """Return the features of tokens, and those of class tokens and registers.
 

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gazepack.encoders.attention import run_eagerly
 from gazepack.encoders.backbone import Colour
 from gazepack.encoders.layout import Layout
 from gazepack.errors import UsageError
@@ -91,6 +92,7 @@ class GazedQwenTower(nn.Module):
         """Return one feature for each token, N x D, in the order of the batch."""
         return self.encode(batch).tokens_ND
 
+    @run_eagerly
     def encode(self, batch: Batch) -> Features:
         """Return the features of tokens, and those of inner layers.
 
