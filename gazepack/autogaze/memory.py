@@ -30,7 +30,7 @@ class Memory:
         self.device = device
         if num_bytes is None:
             num_bytes = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 2**30
-        self.num_bytes = num_bytes
+        self.num_bytes: int = num_bytes
 
     def rows(self, bytes_per_row: int) -> int:
         """Return how many rows go together, a power of two."""

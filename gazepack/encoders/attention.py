@@ -228,7 +228,7 @@ class Rerouted(TorchFunctionMode):
     def __init__(self, attention: RaggedAttention) -> None:
         super().__init__()
         self.attention = attention
-        self.calls = 0
+        self.calls: int = 0
 
     def __torch_function__(
         self,

@@ -77,11 +77,11 @@ class GazedEncoder(nn.Module):
                 f"window_tiles {window_tiles} is below 1", remedy="None is the whole view"
             )
         self._backbone = backbone_of(model)
-        self.model = self._backbone.model
+        self.model: nn.Module = self._backbone.model
         self.attention: Rule = attention
         self.window_tiles = window_tiles
-        self.mean = mean or self._backbone.mean
-        self.std = std or self._backbone.std
+        self.mean: Colour = mean or self._backbone.mean
+        self.std: Colour = std or self._backbone.std
         self.kernel: Kernel = kernel
         self._num_layers = _layers_up_to(hidden_state, len(self._backbone.layers))
 

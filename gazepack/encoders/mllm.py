@@ -88,9 +88,9 @@ class GazedMllm(nn.Module):
             std=std,
             kernel=kernel,
         )
-        self.encoder = self._family.encoder
+        self.encoder: nn.Module = self._family.encoder
         self.tokenizer = tokenizer
-        self.prompt = prompt or self._family.prompt(tokenizer, frame=frame)
+        self.prompt: Prompt = prompt or self._family.prompt(tokenizer, frame=frame)
 
     @classmethod
     def from_pretrained(

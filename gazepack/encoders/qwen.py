@@ -80,8 +80,8 @@ class GazedQwenTower(nn.Module):
             )
         self.tower = tower
         self._is_qwen3 = family == "qwen3_vl_vision"
-        self.mean = mean or (_HALF if self._is_qwen3 else _CLIP_MEAN)
-        self.std = std or (_HALF if self._is_qwen3 else _CLIP_STD)
+        self.mean: Colour = mean or (_HALF if self._is_qwen3 else _CLIP_MEAN)
+        self.std: Colour = std or (_HALF if self._is_qwen3 else _CLIP_STD)
 
     @property
     def patch_size(self) -> int:
