@@ -224,7 +224,7 @@ class Canvas:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self.pixels_3HW = torch.empty((3, grid.height, grid.width), dtype=torch.uint8)
+        self.pixels_3HW: Tensor = torch.empty((3, grid.height, grid.width), dtype=torch.uint8)
         self.clear()
 
     def clear(self) -> None:

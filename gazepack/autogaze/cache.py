@@ -50,9 +50,9 @@ class KeyValueCache:
             for _ in range(2 * config.num_hidden_layers)
         ]
         self._rows_B1 = torch.arange(num_rows, device=device)[:, None]
-        self.lengths_B = torch.zeros(num_rows, dtype=torch.int64, device=device)
+        self.lengths_B: Tensor = torch.zeros(num_rows, dtype=torch.int64, device=device)
         """Tokens seen by each row; also the position of its next token."""
-        self.bound = 0
+        self.bound: int = 0
         """No row has seen more."""
         self._most_new = CELLS + config.num_multi_token_pred
         self._mask_alone: Tensor | None = None

@@ -44,14 +44,16 @@ class ClipGroup(Group):
         is_published: bool,
     ) -> None:
         super().__init__(decoder, num_rows=num_rows, room=room, stride=stride, graphs=graphs)
-        self.past_features = encoder.start(num_rows)
+        self.past_features: list[Tensor] = encoder.start(num_rows)
         """What the encoder needs of the frames before."""
-        self.frame_B3HW = encoder.no_frame(num_rows)
-        self.taken_BI = torch.empty((num_rows, END), dtype=torch.bool, device=decoder.device)
+        self.frame_B3HW: Tensor = encoder.no_frame(num_rows)
+        self.taken_BI: Tensor = torch.empty(
+            (num_rows, END), dtype=torch.bool, device=decoder.device
+        )
         """Which ids were chosen in the frame at hand."""
         if is_published:
-            self.frozen_B = torch.zeros_like(self.cache.lengths_B)
-        self.num_frames = 0
+            self.frozen_B: Tensor = torch.zeros_like(self.cache.lengths_B)
+        self.num_frames: int = 0
 
     def clear(self) -> None:
         """Make it as before the first frame."""

@@ -101,7 +101,7 @@ class AutoGaze:
     ) -> None:
         self.config: AutoGazeConfig = network.config
         self.sha256 = sha256
-        self.device = find_device(device)
+        self.device: torch.device = find_device(device)
         self._memory = Memory(self.device, memory_bytes)
         self._groups: dict[tuple[int, int], Group] = {}
         self._turn = threading.Lock()
@@ -325,7 +325,7 @@ class GazeStream(Stream):
     """The stream of a network that remembers tokens."""
 
     def __init__(self, engine: Engine, group: ClipGroup) -> None:
-        self.device = engine.device
+        self.device: torch.device = engine.device
         self._engine = engine
         self._group = group
 
@@ -353,7 +353,7 @@ class CanvasStream(Stream):
     """
 
     def __init__(self, engine: CanvasEngine, group: FrameGroup) -> None:
-        self.device = engine.device
+        self.device: torch.device = engine.device
         self._engine = engine
         self._group = group
         self._num_frames = 0

@@ -28,7 +28,7 @@ class Memory:
 
     def __init__(self, device: torch.device, num_bytes: int | None = None) -> None:
         self.device = device
-        self.num_bytes = _free(device) // 2 if num_bytes is None else num_bytes
+        self.num_bytes: int = _free(device) // 2 if num_bytes is None else num_bytes
 
     def rows(self, bytes_per_row: int) -> int:
         """Return how many rows go together, a power of two."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gazepack.autogaze.cache import KeyValueCache
-from gazepack.autogaze.config import INPUT_SIDE, VOCABULARY
+from gazepack.autogaze.config import INPUT_SIDE, VOCABULARY, DecoderConfig
 from gazepack.autogaze.network import (
     AutoGazeNetwork,
     GazeDecoder,
@@ -109,14 +109,14 @@ class _PackedLayer:
 
     def __init__(self, layer: Layer) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        self.norm_in = layer.input_layernorm.weight
-        self.norm_mlp = layer.post_attention_layernorm.weight
-        self.qkv = torch.cat(
+        self.norm_in: Tensor = layer.input_layernorm.weight
+        self.norm_mlp: Tensor = layer.post_attention_layernorm.weight
+        self.qkv: Tensor = torch.cat(
             (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
         )
-        self.out = attention.o_proj.weight
-        self.gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
-        self.down = mlp.down_proj.weight
+        self.out: Tensor = attention.o_proj.weight
+        self.gate_up: Tensor = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
+        self.down: Tensor = mlp.down_proj.weight
 
 
 class PackedDecoder:
@@ -127,18 +127,18 @@ class PackedDecoder:
     """
 
     def __init__(self, decoder: GazeDecoder) -> None:
-        self.config = decoder.model.config
-        self.device = decoder.lm_head.weight.device
-        self.dtype = decoder.lm_head.weight.dtype
-        self.embedding_VD = decoder.model.embed_tokens.weight
-        self.layers = [
+        self.config: DecoderConfig = decoder.model.config
+        self.device: torch.device = decoder.lm_head.weight.device
+        self.dtype: torch.dtype = decoder.lm_head.weight.dtype
+        self.embedding_VD: Tensor = decoder.model.embed_tokens.weight
+        self.layers: list[_PackedLayer] = [
             _PackedLayer(layer) for layer in decoder.model.modules() if isinstance(layer, Layer)
         ]
-        self.norm = decoder.model.norm.weight
-        self.head_weights = torch.cat(
+        self.norm: Tensor = decoder.model.norm.weight
+        self.head_weights: Tensor = torch.cat(
             (decoder.lm_head.weight, decoder.task_loss_prediction_head.weight)
         )
-        self.frequencies = rope_frequencies(self.config).to(self.head_weights.device)
+        self.frequencies: Tensor = rope_frequencies(self.config).to(self.head_weights.device)
 
     def no_heads(self, num_rows: int) -> Tensor:
         """Return room for what `feed` returns."""

@@ -36,7 +36,7 @@ class Painted:
     def __init__(self, network: CanvasNetwork, num_frames: int) -> None:
         self._network = network
         device, shape = network.scale_I.device, (num_frames, TILE_TOKENS)
-        self.appeal_NI = torch.empty(shape, device=device)
+        self.appeal_NI: Tensor = torch.empty(shape, device=device)
         self._appeal_NLI = torch.empty((num_frames, NUM_SCALES, TILE_TOKENS), device=device)
         self._level_NI = torch.empty(shape, dtype=torch.int64, device=device)
         # what is left open depends on a count alone: a table, in which every choice has its place

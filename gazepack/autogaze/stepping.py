@@ -46,7 +46,7 @@ class Group:
     ) -> None:
         config, device = decoder.config, decoder.device
         self.num_rows = num_rows
-        self.cache = KeyValueCache(
+        self.cache: KeyValueCache = KeyValueCache(
             config,
             num_rows=num_rows,
             room=room,
@@ -54,9 +54,9 @@ class Group:
             dtype=decoder.dtype,
             stride=stride,
         )
-        self.taking = Taking(num_rows, config.num_multi_token_pred, device=device)
-        self.recorder = Recorder(device, is_on=graphs and device.type == "cuda")
-        self.heads_B = decoder.no_heads(num_rows)
+        self.taking: Taking = Taking(num_rows, config.num_multi_token_pred, device=device)
+        self.recorder: Recorder = Recorder(device, is_on=graphs and device.type == "cuda")
+        self.heads_B: Tensor = decoder.no_heads(num_rows)
         """What the network says behind the last token of each row."""
         self.frozen_B: Tensor | None = None
         """Where every later step of a frame is placed; where it comes to lie if `None`."""
@@ -78,8 +78,8 @@ class Stepper(ABC):
 
     def __init__(self, config: AutoGazeConfig, decoder: PackedDecoder, *, graphs: bool) -> None:
         self.config = config
-        self.device = decoder.device
-        self.dtype = decoder.dtype
+        self.device: torch.device = decoder.device
+        self.dtype: torch.dtype = decoder.dtype
         self._decoder = decoder
         self._graphs = graphs
 

@@ -44,11 +44,11 @@ class Taking:
 
     def __init__(self, num_rows: int, num_at_once: int, *, device: torch.device) -> None:
         self._num_at_once = num_at_once
-        self.is_open_B = torch.empty(num_rows, dtype=torch.bool, device=device)
-        self.unfed_BK = torch.full((num_rows, num_at_once), END, device=device)
-        self.num_unfed_B = torch.zeros(num_rows, dtype=torch.int64, device=device)
+        self.is_open_B: Tensor = torch.empty(num_rows, dtype=torch.bool, device=device)
+        self.unfed_BK: Tensor = torch.full((num_rows, num_at_once), END, device=device)
+        self.num_unfed_B: Tensor = torch.zeros(num_rows, dtype=torch.int64, device=device)
         self._budgets_B1 = torch.empty((num_rows, 1), dtype=torch.int64, device=device)
-        self.slots_K = torch.empty(num_at_once, dtype=torch.int64, device=device)
+        self.slots_K: Tensor = torch.empty(num_at_once, dtype=torch.int64, device=device)
         self._steps: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def clear(self) -> None:

@@ -42,7 +42,7 @@ def cli() -> None:
     """Pack videos into sparse multi-scale patches, once, and train on 4 to 100 times fewer tokens."""
 
 
-for command in (
+for _command in (
     plan,
     pack,
     submit,
@@ -64,7 +64,7 @@ for command in (
     evaluate_qa,
     doctor,
 ):
-    cli.add_command(command)
+    cli.add_command(_command)
 
 
 def main() -> None:

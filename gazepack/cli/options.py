@@ -1,11 +1,15 @@
 """What the commands share: the table of exit codes, an output as JSON, sizes as options."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from gazepack.units import counted
+
+Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
+
 
 INTERRUPTED = 130
 SOME_FAILED = 3
@@ -21,10 +25,12 @@ Exit codes:
   130  interrupted; the same command goes on
 """
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout.")
+as_json: Callable[[Command], Command] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object to stdout."
+)
 
 
-decode_device = click.option(
+decode_device: Callable[[Command], Command] = click.option(
     "--decode-device",
     default="cpu",
     show_default=True,

@@ -19,9 +19,9 @@ transformers' models call this through their attention interface (`register`). M
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, wraps
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,8 +36,28 @@ if TYPE_CHECKING:
 Rule = Literal["frame", "block_causal", "causal", "bidirectional"]
 Kernel = Literal["auto", "sdpa", "flex"]
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
 IMPLEMENTATION = "gazepack"
 """The name under which transformers knows this attention."""
+
+
+def run_eagerly(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Keep `torch.compile` out of a function: it would compile it anew for the lengths of every batch.
+
+    What is compiled inside, such as the layers of a model, stays so.
+    """
+
+    @wraps(function)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        """Ask at every call, since what `torch.compiler.disable` imports takes seconds."""
+        if torch.compiler.is_compiling():
+            eager: Callable[Given, Result] = torch.compiler.disable(function)
+            return eager(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return run
 
 
 class RaggedAttention:
@@ -66,6 +86,7 @@ class RaggedAttention:
         uses_flex = kernel == "flex" or (kernel == "auto" and device.type == "cuda")
         self._mask = self._block_mask(device) if uses_flex else None
 
+    @run_eagerly
     def __call__(
         self,
         query_1HND: Tensor,
@@ -207,7 +228,7 @@ class Rerouted(TorchFunctionMode):
     def __init__(self, attention: RaggedAttention) -> None:
         super().__init__()
         self.attention = attention
-        self.calls = 0
+        self.calls: int = 0
 
     def __torch_function__(
         self,

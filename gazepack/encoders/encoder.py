@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gazepack.encoders.attention import Kernel, RaggedAttention, Rule
+from gazepack.encoders.attention import Kernel, RaggedAttention, Rule, run_eagerly
 from gazepack.encoders.backbone import Backbone, Colour
 from gazepack.encoders.hub import HUB_FAMILIES
 from gazepack.encoders.layout import Layout, Shape
@@ -77,11 +77,11 @@ class GazedEncoder(nn.Module):
                 f"window_tiles {window_tiles} is below 1", remedy="None is the whole view"
             )
         self._backbone = backbone_of(model)
-        self.model = self._backbone.model
+        self.model: nn.Module = self._backbone.model
         self.attention: Rule = attention
         self.window_tiles = window_tiles
-        self.mean = mean or self._backbone.mean
-        self.std = std or self._backbone.std
+        self.mean: Colour = mean or self._backbone.mean
+        self.std: Colour = std or self._backbone.std
         self.kernel: Kernel = kernel
         self._num_layers = _layers_up_to(hidden_state, len(self._backbone.layers))
 
@@ -104,6 +104,7 @@ class GazedEncoder(nn.Module):
         """Return one feature for each token, N x D, in the order of the batch."""
         return self.encode(batch).tokens_ND
 
+    @run_eagerly
     def encode(self, batch: Batch) -> Encoded:
         """Return the features of tokens, and those of class tokens and registers.
 

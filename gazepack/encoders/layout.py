@@ -12,6 +12,7 @@ Everything is computed from the places of the batch, on its device; only lengths
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -155,4 +156,4 @@ def _cut(tiles: int, side: int) -> list[int]:
 
 def _starts(lengths: Sequence[int]) -> list[int]:
     """Return where each of some runs starts."""
-    return [sum(lengths[:i]) for i in range(len(lengths))]
+    return list(accumulate(lengths, initial=0))[:-1]

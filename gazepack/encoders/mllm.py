@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from gazepack.encoders.attention import Kernel, Rule
+from gazepack.encoders.attention import Kernel, Rule, run_eagerly
 from gazepack.encoders.backbone import Colour
 from gazepack.encoders.families import FAMILIES, Family
 from gazepack.encoders.mrope import mrope_positions
@@ -88,9 +88,9 @@ class GazedMllm(nn.Module):
             std=std,
             kernel=kernel,
         )
-        self.encoder = self._family.encoder
+        self.encoder: nn.Module = self._family.encoder
         self.tokenizer = tokenizer
-        self.prompt = prompt or self._family.prompt(tokenizer, frame=frame)
+        self.prompt: Prompt = prompt or self._family.prompt(tokenizer, frame=frame)
 
     @classmethod
     def from_pretrained(
@@ -152,6 +152,7 @@ class GazedMllm(nn.Module):
         """Return the tokens as the language model reads them, in the order of the batch."""
         return self._family.encode(batch)
 
+    @run_eagerly
     def forward(self, batch: Batch, questions: Sequence[str]) -> Tensor:
         """Return the logits of the first token of the answers, S x V.
 

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gazepack.encoders.attention import run_eagerly
 from gazepack.encoders.backbone import Colour
 from gazepack.encoders.layout import Layout
 from gazepack.errors import UsageError
@@ -79,8 +80,8 @@ class GazedQwenTower(nn.Module):
             )
         self.tower = tower
         self._is_qwen3 = family == "qwen3_vl_vision"
-        self.mean = mean or (_HALF if self._is_qwen3 else _CLIP_MEAN)
-        self.std = std or (_HALF if self._is_qwen3 else _CLIP_STD)
+        self.mean: Colour = mean or (_HALF if self._is_qwen3 else _CLIP_MEAN)
+        self.std: Colour = std or (_HALF if self._is_qwen3 else _CLIP_STD)
 
     @property
     def patch_size(self) -> int:
@@ -91,6 +92,7 @@ class GazedQwenTower(nn.Module):
         """Return one feature for each token, N x D, in the order of the batch."""
         return self.encode(batch).tokens_ND
 
+    @run_eagerly
     def encode(self, batch: Batch) -> Features:
         """Return the features of tokens, and those of inner layers.
 

@@ -59,7 +59,7 @@ class Normalise:
         return torch.addcmul(shift, numbers, scale, out=numbers).to(self.dtype)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Batch:
     """S samples with N tokens in all; sample s owns the tokens `cu_seqlens[s]:cu_seqlens[s + 1]`.
 
@@ -93,6 +93,12 @@ class Batch:
     """One line for every damaged sample that was left out (`on_error="skip"`)."""
     state: dict[str, Any] | None = None
     """What `GazeDataset.load_state_dict` takes to go on after this batch; None for `dataset[key]`."""
+
+    def __repr__(self) -> str:
+        patches = self.patches
+        size, dtype = patches.shape[-1], str(patches.dtype).removeprefix("torch.")
+        counts = f"{self.num_samples:,} samples, {self.num_tokens:,} tokens"
+        return f"<Batch of {counts} of {size} px, {dtype}, {patches.device}>"
 
     @property
     def num_samples(self) -> int:

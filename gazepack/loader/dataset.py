@@ -130,8 +130,12 @@ class GazeDataset(IterableDataset[Any]):
         self._process = _check_process(rank, world_size)
         if on_error not in get_args(OnError):
             raise UsageError(f"on_error {on_error!r} is not one of {', '.join(get_args(OnError))}")
+        if transform is not None and not callable(transform):
+            raise UsageError(
+                f"transform {transform!r} is no function", remedy="it is given a Batch"
+            )
         self._transform = transform
-        self._drop_last = drop_last
+        self._drop_last = _flag("drop_last", drop_last)
         dials = Dials(
             max_tokens_per_frame=max_tokens_per_frame,
             max_tokens=max_tokens,
@@ -140,8 +144,7 @@ class GazeDataset(IterableDataset[Any]):
             frame_step=frame_step,
             max_frames=max_frames,
         )
-        uris = [uri] if isinstance(uri, str | PathLike) else list(uri)
-        catalog, index = open_catalog([fspath(u) for u in uris], filter=filter, join=join)
+        catalog, index = open_catalog(_addresses(uri), filter=filter, join=join)
         if catalog.without_patches and patches_from is None:
             raise UsageError(
                 f"{catalog.without_patches[0]} stores places alone",
@@ -152,7 +155,7 @@ class GazeDataset(IterableDataset[Any]):
             catalog.sizes,
             weights=weights,
             seed=whole("seed", seed),
-            shuffle=shuffle,
+            shuffle=_flag("shuffle", shuffle),
             bucket_samples=bucket_samples,
             tokens=self._tokens,
         )
@@ -170,12 +173,20 @@ class GazeDataset(IterableDataset[Any]):
         # shared memory, since workers that live on between epochs would not see `set_epoch`.
         self._start = torch.zeros(3 + MAX_DEFERRED, dtype=torch.int64).share_memory_()
         self._read_by_workers = torch.zeros(1, dtype=torch.bool).share_memory_()
+        self._epochs_of_workers = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._position = self._state(epoch=0)
         # What a worker goes on after: its own, since all workers share `_start`.
         self._resumed: LoaderState | None = None
         self._plan: tuple[tuple[LoaderState, int], Plan] | None = None
 
     # -- size and access ------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        uris = ", ".join(self._reader.catalog.uris)
+        limit = f"batch_tokens={self._limit.tokens}"
+        if self._limit.samples is not None:
+            limit = f"batch_size={self._limit.samples}"
+        return f"<GazeDataset {uris}: {self.num_samples:,} samples, {limit}, epoch {self.epoch}>"
 
     @property
     def num_samples(self) -> int:
@@ -268,11 +279,17 @@ class GazeDataset(IterableDataset[Any]):
         return self._in_process(self.plan(), self.epoch, rank)
 
     def _in_process(self, plan: Plan, epoch: int, rank: int) -> Iterator[Any]:
-        """Give out all batches, keeping count of what was given out."""
+        """Give out all batches, keeping count of what was given out.
+
+        The last batch ends the epoch: a trainer that counts batches never asks for one more.
+        """
         for step, batch in enumerate(self._batches(plan, epoch, rank, range(plan.num_steps))):
             self._position = self._state_after(plan, epoch, step)
+            if step + 1 == plan.num_steps:
+                self._move(self._position)
             yield batch
-        self._move(self._state(epoch=epoch + 1))
+        if not plan.num_steps:
+            self._move(self._state(epoch=epoch + 1))
 
     def _worker_start(self, worker: int, num_workers: int) -> tuple[LoaderState, range]:
         """Return where the iteration of a worker starts and which of the steps from there it gives.
@@ -299,10 +316,24 @@ class GazeDataset(IterableDataset[Any]):
     def _in_worker(self, rank: int, start: LoaderState, steps: range) -> Iterator[Any]:
         """Give out the batches of one worker, keeping count of its steps."""
         done = self._position.worker_steps or 0
-        for batch in self._batches(self._plan_from(start), start.epoch, rank, steps):
+        plan = self._plan_from(start)
+        if 0 in steps:  # one of the workers says it for all
+            self._warn_of_an_epoch_again(start.epoch)
+        for step, batch in zip(steps, self._batches(plan, start.epoch, rank, steps), strict=True):
             done += 1
             self._position = self._position.model_copy(update={"worker_steps": done})
+            if step + 1 == plan.num_steps:
+                self._epochs_of_workers.fill_(start.epoch + 1)
             yield batch
+
+    def _warn_of_an_epoch_again(self, epoch: int) -> None:
+        """Warn where workers have given out an epoch to its end and begin it anew."""
+        if self._order.shuffle and int(self._epochs_of_workers) == epoch + 1:
+            warnings.warn(
+                f"epoch {epoch} is given again, in the same order: call set_epoch before each epoch, "
+                "as DataLoader workers cannot tell the dataset how far they came",
+                stacklevel=2,
+            )
 
     def _batches(self, plan: Plan, epoch: int, rank: int, steps: range) -> Iterator[Any]:
         def read(step: int) -> Any:
@@ -407,6 +438,22 @@ class GazeDataset(IterableDataset[Any]):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return _launched() or (0, 1)
+
+
+def _addresses(uri: Uri | Sequence[Uri]) -> list[str]:
+    try:
+        return [fspath(u) for u in ([uri] if isinstance(uri, str | PathLike) else uri)]
+    except TypeError as error:
+        raise UsageError(
+            f"uri {uri!r} is no dataset", remedy="give its folder or URI, or a list of them"
+        ) from error
+
+
+def _flag(name: str, value: Any) -> bool:
+    """Return True or False, Python's or numpy's."""
+    if not isinstance(value, bool | np.bool_):
+        raise UsageError(f"{name} {value!r} is neither True nor False")
+    return bool(value)
 
 
 def _launched() -> tuple[int, int] | None:

@@ -155,6 +155,10 @@ def weighted_shares(sizes: Sequence[int], weights: Sequence[float]) -> tuple[int
     Raises:
         UsageError: as `Order.of`.
     """
+    if not isinstance(weights, Sequence | np.ndarray):
+        raise UsageError(
+            f"weights {weights!r} are no list", remedy="give a number for each dataset"
+        )
     if len(weights) != len(sizes):
         raise UsageError(
             f"{len(weights)} weights for {len(sizes)} datasets", remedy="give each one"
@@ -164,7 +168,7 @@ def weighted_shares(sizes: Sequence[int], weights: Sequence[float]) -> tuple[int
         for w in weights
         if not isinstance(w, int | float | np.number) or not 0 <= w < float("inf")
     ]
-    if wrong or not sum(weights):
+    if wrong or not 0 < sum(weights) < float("inf"):
         raise UsageError(f"weights {list(weights)} are not numbers from 0 up, one above 0")
     # numpy's float32 would round the sums
     weights = [w if isinstance(w, int | float) else float(w) for w in weights]

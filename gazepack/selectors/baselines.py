@@ -27,7 +27,7 @@ class Difference:
 
     def __init__(self, *, gazing_ratio: GazingRatio | None = None) -> None:
         self.gazing_ratio = gazing_ratio
-        self.stops_at_bound = gazing_ratio is None
+        self.stops_at_bound: bool = gazing_ratio is None
 
     def settings(self) -> dict[str, Any]:
         """Return its provenance."""
@@ -66,7 +66,7 @@ class Random:
     def __init__(self, *, gazing_ratio: GazingRatio | None = None, seed: int = 0) -> None:
         self.gazing_ratio = gazing_ratio
         self.seed = seed
-        self.stops_at_bound = gazing_ratio is None
+        self.stops_at_bound: bool = gazing_ratio is None
 
     def settings(self) -> dict[str, Any]:
         """Return its provenance."""

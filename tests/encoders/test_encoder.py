@@ -232,6 +232,28 @@ def test_gradient_checkpointing_changes_nothing(
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about itself
+def test_a_compiled_model_is_not_compiled_for_every_batch(
+    make_model: Callable[[str], nn.Module], gazed: Batch
+) -> None:
+    """Around the encoder and in its layers, `torch.compile` compiles once, and once for any length."""
+    compiled_graphs = 0
+
+    def count(graph: Any, _: Any) -> Any:
+        nonlocal compiled_graphs
+        compiled_graphs += 1
+        return graph
+
+    encoder = GazedEncoder(make_model("siglip"))
+    batches = [one(gazed, 0), one(gazed, 1), one(gazed, 2), gazed]
+    expected = [encoder(batch) + 1 for batch in batches]
+    encoder.model.encoder.layers[0].mlp.compile(backend=count)  # type: ignore[union-attr, index]
+    around = torch.compile(lambda batch: encoder(batch) + 1, backend=count)
+    for batch, features in zip(batches, expected, strict=True):
+        torch.testing.assert_close(around(batch), features, atol=1e-5, rtol=1e-5)
+    assert compiled_graphs == 4  # two parts, each for the first batch and for those of any length
+
+
 def test_an_empty_batch_has_no_features_and_zero_gradients(
     make_batch: Callable[..., Batch], model: nn.Module
 ) -> None:

@@ -1,5 +1,6 @@
 """`GazeDataset` in one process: epochs, ranks, state, dials, damage."""
 
+import itertools
 import json
 import re
 import weakref
@@ -79,6 +80,15 @@ def test_an_iteration_that_was_left_starts_over(packed: str, keys: Keys) -> None
         break
     assert dataset.state_dict() == left.state
     assert keys(list(dataset))[:4] == keys([left])
+
+
+def test_an_epoch_ends_with_its_last_batch(packed: str, keys: Keys) -> None:
+    """A trainer that counts the batches and never asks for one more gets another epoch next time."""
+    dataset = GazeDataset(packed, batch_size=4)
+    epochs = [keys(list(itertools.islice(dataset, len(dataset)))) for _ in range(3)]
+    whole = GazeDataset(packed, batch_size=4)
+    assert epochs == [keys(list(whole)) for _ in range(3)]
+    assert dataset.epoch == 3
 
 
 def test_unshuffled_epochs_are_the_index(packed: str, keys: Keys) -> None:
@@ -451,12 +461,32 @@ def test_a_batch_of_damaged_samples_is_empty(packed: str) -> None:
         ({"batch_size": 1, "on_error": "ignore"}, "on_error 'ignore' is not one of raise, skip"),
         ({"batch_size": 1, "scales": [9]}, r"scales \[9\] are not some of"),
         ({"batch_size": 1, "max_tokens": -3}, "max_tokens -3 is not a whole number above 0"),
+        ({"batch_size": 1, "shuffle": "no"}, "shuffle 'no' is neither True nor False"),
+        ({"batch_size": 1, "drop_last": None}, "drop_last None is neither True nor False"),
+        ({"batch_size": 1, "transform": 3}, "transform 3 is no function; it is given a Batch"),
+        ({"batch_size": 1, "weights": 3}, "weights 3 are no list; give a number for each"),
     ],
 )
 def test_impossible_options_are_refused(packed: str, options: dict[str, Any], message: str) -> None:
     """Before anything is read, in one line."""
     with pytest.raises(UsageError, match=message):
         GazeDataset(packed, **options)
+
+
+@pytest.mark.parametrize("uri", [None, 3, [None]])
+def test_what_is_no_address_is_refused(uri: Any) -> None:
+    """Such as an option of the command line that was not given."""
+    with pytest.raises(UsageError, match=r"uri .* is no dataset; give its folder or URI"):
+        GazeDataset(uri, batch_size=1)
+
+
+def test_a_dataset_and_a_batch_are_printed_in_a_line(packed: str) -> None:
+    """At a prompt one sees what there is, not every pixel of it."""
+    dataset = GazeDataset(packed, batch_size=4)
+    batch = next(iter(dataset))
+    tokens = batch.num_tokens
+    assert repr(dataset) == f"<GazeDataset {packed}: 45 samples, batch_size=4, epoch 0>"
+    assert repr(batch) == f"<Batch of 4 samples, {tokens} tokens of 4 px, uint8, cpu>"
 
 
 def test_whole_numbers_of_numpy_are_numbers(packed: str) -> None:

@@ -77,6 +77,8 @@ def test_an_unshuffled_mixture_is_spread_evenly() -> None:
         ([1, 2], [0, 0], "one above 0"),
         ([1, 2], [1, float("nan")], "are not numbers from 0 up"),
         ([1, 2], [1, "x"], "are not numbers from 0 up"),
+        ([1, 2], [1e308, 1e308], "are not numbers from 0 up"),
+        ([1, 2], 3, "weights 3 are no list; give a number for each dataset"),
         ([0, 2], [1, 1], "dataset 0 has weight 1 and no sample; give it weight 0"),
     ],
 )

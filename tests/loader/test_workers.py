@@ -66,6 +66,24 @@ def test_workers_that_live_on_see_the_epoch(packed: str, keys: Keys) -> None:
         assert keys(list(persistent)) == expected[epoch]
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_an_epoch_that_workers_give_again_is_said(packed: str, persistent: bool) -> None:
+    """Without `set_epoch` every epoch would have one order; a look, or no shuffle, is none of that."""
+    dataset = GazeDataset(packed, batch_size=4)
+    workers = loader(dataset, 2, persistent_workers=persistent)
+    next(iter(workers))
+    for epoch in (0, 1, 0):
+        dataset.set_epoch(epoch)
+        list(workers)
+    unshuffled = loader(GazeDataset(packed, batch_size=4, shuffle=False), 1)
+    assert len(list(unshuffled)) == len(list(unshuffled)) == 12
+    # the tests make an error of a warning
+    with pytest.raises(
+        UserWarning, match="epoch 0 is given again, in the same order: call set_epoch"
+    ):
+        list(workers)
+
+
 @pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 0), (0, 3)])
 def test_a_batch_knows_where_to_go_on(packed: str, keys: Keys, before: int, after: int) -> None:
     """The state of the last batch counts what was used, not what workers had prefetched."""
