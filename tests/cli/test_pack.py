@@ -97,6 +97,30 @@ def test_impossible_options(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "match"),
+    [
+        ("[selector]\nmin_psnr = 99\n", [], "pack.toml: selector.min_psnr: min PSNR 99 dB is not"),
+        ("fps = 2\n", [], "pack.toml: there is no setting 'fps'; did you mean 'sampling.fps'?"),
+        ('preset = "vit"\n', [], "pack.toml: there is no preset 'vit'"),
+        ("selector = 3\n", ["--seed", "1"], "pack.toml: 'selector' is 3, not a table"),
+        ("[codec]\nquality = 90\n", ["--codec", "zstd"], "pack.toml: codec: quality 90 is"),
+        ("[fit]\nmax_tiles = 2\n", ["--fps", "-1"], "gazepack: sampling.fps: "),
+        ("[fit\n", [], "gazepack: --config "),
+    ],
+)
+def test_a_refusal_names_the_file_that_is_to_blame(
+    folder: Path, tmp_path: Path, capsys: Captured, text: str, options: list[str], match: str
+) -> None:
+    """What a --config file says wrong is told with its name, and what an option says is not."""
+    config = tmp_path / "pack.toml"
+    config.write_text(text)
+    arguments = ["pack", str(folder), "--out", str(tmp_path / "out"), "--config", str(config)]
+    assert run([*arguments, *options]) == 2
+    assert match in error_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("source", ["missing", "empty"])
 def test_missing_and_empty_folders(tmp_path: Path, capsys: Captured, source: str) -> None:
     """Nothing to pack is one line, exit code 2, and no output directory."""
