@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gazepack.cli.options import print_json
+from gazepack.units import counted
 
 if TYPE_CHECKING:
     from gazepack.formats import DatasetDirectory
@@ -93,11 +94,12 @@ def run_transfers(transfers: Sequence["Transfer"], *, as_json: bool) -> None:
     for transfer in transfers:
         uri = transfer.target.uri
         done = len(transfer) - len(transfer.pending)
+        shards = counted(len(transfer), "shard")
         if done:
-            click.echo(f"{uri}: {done} of {len(transfer)} shards are there already", err=True)
+            click.echo(f"{uri}: {done} of {shards} already there", err=True)
         for _ in transfer.run():
             done += 1
-            click.echo(f"{uri}: {done} of {len(transfer)} shards written and compared", err=True)
+            click.echo(f"{uri}: {done} of {shards} written and compared", err=True)
         summaries[uri] = summarise(transfer.target)
     if as_json:
         listed = [{"uri": uri, **summary} for uri, summary in summaries.items()]

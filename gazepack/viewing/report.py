@@ -17,7 +17,7 @@ from gazepack.geometry import CELLS_PER_PATCH, NUM_SCALES
 from gazepack.jobs.metrics import REMEDIES, STAGES
 from gazepack.jobs.runlog import RunLog, added_up, read_logs
 from gazepack.jobs.status import status_of
-from gazepack.units import short, size
+from gazepack.units import counted, short, size
 from gazepack.viewing.charts import Plot, Share, histogram, shares, spread_curve
 from gazepack.viewing.examples import MAX_TEXT, Example, Examples
 from gazepack.viewing.page import hex_colours
@@ -156,7 +156,7 @@ def _histogram(counts: Any, edges: Sequence[float], unit: str, *, title: str) ->
     first, last = (int(used[0]), int(used[-1])) if len(used) else (0, len(counts) - 1)
     first, last = max(0, first - 1), min(len(counts) - 1, last + 1)
     names = [f"{edge:g}{unit}" for edge in edges[first : last + 2]]
-    return histogram(counts[first : last + 1].tolist(), names, title=title, what="samples")
+    return histogram(counts[first : last + 1].tolist(), names, title=title, noun="sample")
 
 
 def _bars(
@@ -258,6 +258,6 @@ def _progress(directory: DatasetDirectory) -> str:
     if status.is_complete:
         return ""
     return (
-        f"Not complete: {status.videos:,} of {status.planned_videos:,} videos, "
-        f"{status.shards:,} of {status.planned_shards:,} shards."
+        f"Not complete: {status.videos:,} of {counted(status.planned_videos, 'video')}, "
+        f"{status.shards:,} of {counted(status.planned_shards, 'shard')}."
     )

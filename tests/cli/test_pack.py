@@ -48,7 +48,7 @@ def test_second_run_prints_the_same_summary(folder: Path, dataset: Path, capsys:
     assert (summary["videos"], summary["failed"], summary["shards"]) == (3, 1, 2)
     assert summary["frames"] == 6 + 16 + 26
     assert summary["min_psnr"] >= 30
-    assert "2 of 2 shards are packed already" in captured.err
+    assert "2 of 2 shards packed already" in captured.err
     assert "1 video failed: gazepack failures" in captured.err
 
 

@@ -49,7 +49,7 @@ def test_converting_twice_does_nothing(dataset: Path, tmp_path: Path, capsys: Ca
     command = ["convert", str(dataset), "--out", str(tmp_path / "out"), "--samples-per-shard"]
     assert run([*command, "1"]) == 0
     assert run([*command, "1"]) == 0
-    assert "3 of 3 shards are there already" in capsys.readouterr().err
+    assert "3 of 3 shards already there" in capsys.readouterr().err
     assert run([*command, "2"]) == 2
     assert "samples_per_shard: 1 in the dataset, 2 asked" in capsys.readouterr().err
 

@@ -59,7 +59,7 @@ def test_a_dataset_that_is_not_complete_says_so(
     shutil.copy(source / "run" / "sources.parquet", begun / "run")
     assert run(["report", str(begun), "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
-    assert "Not complete: 0 of 3 videos, 0 of 1 shards." in page
+    assert "Not complete: 0 of 3 videos, 0 of 1 shard." in page
     assert "Distributions" not in page
     assert capfd.readouterr().out.startswith(f"{tmp_path / 'r.html'}: 0 samples")
 
