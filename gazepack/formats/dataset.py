@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
@@ -425,15 +424,12 @@ class DatasetDirectory:
         return self._storage.read_bytes(f"run/{name}")
 
 
-def _enclosing(storage: Storage) -> Path | None:
-    """Return the dataset in whose folder a local one would lie; an object store has no folders."""
-    if not isinstance(storage, LocalStorage):
-        return None
-    for folder in Path(storage.path(INFO_NAME)).parent.resolve().parents:
-        outer = LocalStorage(str(folder), folder)
+def _enclosing(storage: Storage) -> str | None:
+    """Return the dataset in whose folder or prefix another would lie."""
+    for outer in storage.above():
         with suppress(StorageError, DatasetError):  # others may call a file of theirs dataset.json
             if outer.exists(INFO_NAME) and _read_info(outer):
-                return folder
+                return outer.uri
     return None
 
 
