@@ -64,6 +64,13 @@ def test_a_dataset_that_is_not_complete_says_so(
     assert capfd.readouterr().out.startswith(f"{tmp_path / 'r.html'}: 0 samples")
 
 
+def test_the_name_of_a_dataset_need_not_be_utf_8(packed: DatasetDirectory, tmp_path: Path) -> None:
+    """A folder of any bytes has its report; what is no character is a question mark."""
+    copy = shutil.copytree(packed.uri, tmp_path / "d\udcff")
+    assert run(["report", str(copy), "--out", str(tmp_path / "r.html"), "--pictures", "0"]) == 0
+    assert "/d?" in (tmp_path / "r.html").read_text()
+
+
 def test_samples_that_cannot_be_read_say_why(packed: DatasetDirectory, tmp_path: Path) -> None:
     """Where the shard has gone, the numbers of the index are shown, and the reason instead of pictures."""
     copy = shutil.copytree(packed.uri, tmp_path / "copy")
