@@ -51,8 +51,9 @@ def status(uri: str, watch: bool, every: float, as_json: bool) -> None:
     click.echo(
         f"{found.shards:,} of {counted(found.planned_shards, 'shard')}, {found.work:.1%} of the work"
     )
-    click.echo(f"{counted(found.failures, 'failure')}, {found.retries:,} retries")
-    click.echo("complete" if found.is_complete else "not complete; gazepack pack --out goes on")
+    rounds = counted(found.retries, "round")
+    click.echo(f"{counted(found.failures, 'failure')}, {rounds} of gazepack retry")
+    click.echo("complete" if found.is_complete else "not complete; the same pack command goes on")
 
 
 def _watched(directory: "DatasetDirectory", every: float) -> "Status":

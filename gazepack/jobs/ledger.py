@@ -36,6 +36,7 @@ from gazepack.jobs.segment import SCHEMA
 from gazepack.jobs.settings import CodecSettings, PackSettings
 from gazepack.jobs.sources import list_sources
 from gazepack.selectors import Selector, SelectorSettings
+from gazepack.units import counted
 
 LISTING = "sources.parquet"
 _RETRY = re.compile(r"run/retry-(\d{9})\.parquet")
@@ -274,8 +275,8 @@ def _frozen(
         ids_before, ids_now = set(before["id"].to_pylist()), set(now["id"].to_pylist())
         new, gone = sorted(ids_now - ids_before), sorted(ids_before - ids_now)
         raise ProvenanceError(
-            f"{directory.uri!r} was begun with {len(ids_before)} videos, the sources now hold {len(ids_now)}"
-            f" ({_some(new, 'new')}, {_some(gone, 'gone')}, sizes or rows may differ)",
+            f"{directory.uri!r} was begun with {counted(len(ids_before), 'video')},"
+            f" the sources now hold {len(ids_now)} ({_some(new, 'new')}, {_some(gone, 'gone')}, sizes or rows may differ)",
             remedy="name the sources as they were, or pack into another --out",
         )
     return moved(frozen, listed["uri"])

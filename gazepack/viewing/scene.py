@@ -42,7 +42,10 @@ def find_row(directory: DatasetDirectory, key: str | None) -> dict[str, Any]:
     """
     index = directory.read_index()
     if not index.num_rows:
-        raise UsageError(f"{directory.uri} holds no sample", remedy="see `gazepack failures`")
+        raise UsageError(
+            f"{directory.uri} holds no sample",
+            remedy="see `gazepack status` and `gazepack failures`",
+        )
     found = index
     if key is not None:
         found = index.filter(pc.or_(pc.equal(index["key"], key), pc.equal(index["id"], key)))

@@ -56,7 +56,7 @@ def said(capsys: Capture) -> Callable[[list[str]], tuple[int, dict[str, object]]
 Said = Callable[[list[str]], tuple[int, dict[str, object]]]
 
 
-def test_status_says_how_far_a_run_is(out: Path, said: Said) -> None:
+def test_status_says_how_far_a_run_is(out: Path, said: Said, capsys: Capture) -> None:
     """Videos and shards, and whether all is done."""
     code, status = said(["status", str(out)])
     assert code == 0
@@ -64,6 +64,14 @@ def test_status_says_how_far_a_run_is(out: Path, said: Said) -> None:
     assert status["complete"] is True
     (out / "index" / "000000.parquet").unlink()
     assert said(["status", str(out)])[1]["complete"] is False
+    capsys.readouterr()
+    assert run(["status", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        "0 of 1 shard, 0.0% of the work",
+        "0 failures, 0 rounds of gazepack retry",
+        "not complete; the same pack command goes on",
+    ]
 
 
 def test_status_watches_until_all_is_packed(
