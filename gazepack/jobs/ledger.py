@@ -276,7 +276,8 @@ def _frozen(
         new, gone = sorted(ids_now - ids_before), sorted(ids_before - ids_now)
         raise ProvenanceError(
             f"{directory.uri!r} was begun with {counted(len(ids_before), 'video')},"
-            f" the sources now hold {len(ids_now)} ({_some(new, 'new')}, {_some(gone, 'gone')}, sizes or rows may differ)",
+            f" the sources now hold {len(ids_now)}"
+            f" ({_some(new, 'new')}, {_some(gone, 'gone')}, sizes or rows may differ)",
             remedy="name the sources as they were, or pack into another --out",
         )
     return moved(frozen, listed["uri"])
