@@ -166,14 +166,18 @@ def pack(
 
     SOURCE is a video, a folder, a glob, or a manifest (.csv, .jsonl, .parquet) with a column `path` and, if
     it likes, `id`, `start`, `end` in seconds, `bytes` and columns of its own. Running the same command again
-    goes on where the last one stopped, and does nothing when all is packed; without SOURCE it goes on with the
-    list of videos that the first run froze.
+    goes on where the last one stopped, and does nothing when all is packed. Without SOURCE it goes on with the
+    list of videos that the first run froze, and with its settings unless some are given.
     """
-    from gazepack.jobs import build_selector, open_run
+    from gazepack.jobs import begun_settings, build_selector, open_run
 
     crew = crew_of(options)
     crew.check()
-    settings = settings_from(config, options)
+    given = {name for name, value in options.items() if value is not None}
+    if sources or config or given - {"model"}:
+        settings = settings_from(config, options)
+    else:
+        settings = begun_settings(out, model=options["model"])
     selector = build_selector(settings.selector, device=crew.own_device)
     how = crew.own_decoders
     run = open_run(sources, out, settings=settings, selector=selector, how=how)

@@ -191,7 +191,14 @@ class DatasetDirectory:
 
     def _read_index(self, number: int) -> tuple[pa.Table, ShardFacts]:
         name = self.index_name(number)
-        table, facts = index_from_bytes(self._storage.read_bytes(name), place=name)
+        data = self._storage.read_bytes(name)
+        try:
+            table, facts = index_from_bytes(data, place=name)
+        except DatasetError as error:
+            error.remedy = (
+                "restore it from a copy, or remove it and run the same pack command again"
+            )
+            raise
         if facts.name != self.shard_name(number):
             raise DatasetError(f"it is the index of {facts.name!r}", place=name)
         most = pa.scalar(MAX_TOKENS)
