@@ -9,7 +9,7 @@ from functools import cached_property
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from gazepack.errors import UsageError
+from gazepack.errors import UsageError, instead_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +87,8 @@ def placed(options: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]
     """
     for option, value in options.items():
         if option not in PLACES:
-            raise UsageError(f"there is no option {option!r}", remedy=f"there are {list(PLACES)}")
+            remedy = instead_of(option, list(PLACES))
+            raise UsageError(f"there is no option {option!r}", remedy=remedy)
         if value is None:
             continue
         *sections, name = PLACES[option].split(".")

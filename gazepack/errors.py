@@ -17,6 +17,8 @@ All of them survive pickling, so they may be raised in one process and caught in
 """
 
 import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -26,6 +28,20 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def one_line(text: str) -> str:
     """Return a text for a terminal: on one line, with what could move its cursor written out."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], " ".join(text.split()))
+
+
+def instead_of(name: str, known: Sequence[str], *, compared: Callable[[str], str] = str) -> str:
+    """Return the remedy for a name that is none: the one that was probably meant, and all there are.
+
+    Args:
+        name: what somebody wrote.
+        known: what there is.
+        compared: what of a known name is compared with it.
+    """
+    alike = {compared(other): other for other in reversed(known)}
+    near = get_close_matches(name, alike, n=1)
+    meant = f"did you mean {alike[near[0]]!r}? " if near else ""
+    return f"{meant}there are {', '.join(known)}"
 
 
 Stage = Literal["open", "decode", "fit", "select", "encode"]

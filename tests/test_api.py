@@ -67,7 +67,9 @@ def test_wrong_options_are_refused_before_anything_is_made(videos: Path, tmp_pat
     """A value that cannot be, and an option that is none, are told from those that are."""
     with pytest.raises(gazepack.GazepackError, match="min_psnr"):
         gazepack.pack(videos, tmp_path / "out", min_psnr=99)
-    with pytest.raises(gazepack.GazepackError, match="there is no option 'min_snr'"):
+    with pytest.raises(
+        gazepack.GazepackError, match="no option 'min_snr'; did you mean 'min_psnr'"
+    ):
         gazepack.pack(videos, tmp_path / "out", **{"min_snr": 30})
     assert not (tmp_path / "out").exists()
 

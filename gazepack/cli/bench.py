@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gazepack.cli.options import Size, as_json, decode_device, epilog, fallback_line, print_json
-from gazepack.cli.pack import merged, settings_options
+from gazepack.cli.pack import settings_from, settings_options
 from gazepack.units import size
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ def pack(
     """
     import torch
 
-    from gazepack.jobs import DecoderSettings, PackSettings, Resources, build_selector
+    from gazepack.jobs import DecoderSettings, Resources, build_selector
     from gazepack.jobs.bench import bench_pack
     from gazepack.jobs.choices import check_decode_device, choose_device
     from gazepack.jobs.segment import Segment
     from gazepack.jobs.sources import list_sources
 
-    settings = PackSettings.parse(merged(config, options))
+    settings = settings_from(config, options)
     device = choose_device(device)
     check_decode_device(decode_device)
     torch.set_num_threads(threads)

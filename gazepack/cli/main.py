@@ -4,6 +4,7 @@ Command files import nothing heavy at the top; whatever a command needs is impor
 `gazepack --help` answers at once.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -33,7 +34,9 @@ from gazepack.cli.submit import submit
 from gazepack.cli.train import train
 from gazepack.cli.verify import verify
 from gazepack.cli.view import view
-from gazepack.errors import GazepackError, UsageError
+from gazepack.errors import GazepackError, StorageError, UsageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,7 +104,12 @@ def run(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 0
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            # what is printed, or what a library keeps in its own files; a dataset's are a StorageError
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"gazepack: {where}{error.strerror}; free some space", err=True)
+            return StorageError.exit_code
         traceback.print_exc()
         click.echo("gazepack: this is a bug; please report it with the lines above", err=True)
         return GazepackError.exit_code

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from gazepack.api import PLACES, placed
 from gazepack.cli.options import Size, as_json, epilog
 from gazepack.cli.running import Command, crew_of, pack_pending, running_options
 from gazepack.errors import UsageError
+
+if TYPE_CHECKING:
+    from gazepack.jobs import PackSettings
 
 SETTINGS = tuple(PLACES)
 """The names of the options that decide the bytes."""
@@ -130,7 +133,7 @@ _OPTIONS = (
 
 
 def settings_options(command: Command) -> Command:
-    """Add the options that `merged` reads: everything that decides the bytes."""
+    """Add the options that `settings_from` reads: everything that decides the bytes."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -163,28 +166,52 @@ def pack(
 
     SOURCE is a video, a folder, a glob, or a manifest (.csv, .jsonl, .parquet) with a column `path` and, if
     it likes, `id`, `start`, `end` in seconds, `bytes` and columns of its own. Running the same command again
-    goes on where the last one stopped, and does nothing when all is packed; without SOURCE it goes on with the
-    list of videos that the first run froze.
+    goes on where the last one stopped, and does nothing when all is packed. Without SOURCE it goes on with the
+    list of videos that the first run froze, and with its settings unless some are given.
     """
-    from gazepack.jobs import PackSettings, build_selector, open_run
+    from gazepack.jobs import begun_settings, build_selector, open_run
 
     crew = crew_of(options)
     crew.check()
-    settings = PackSettings.parse(merged(config, options))
+    given = {name for name, value in options.items() if value is not None}
+    if sources or config or given - {"model"}:
+        settings = settings_from(config, options)
+    else:
+        settings = begun_settings(out, model=options["model"])
     selector = build_selector(settings.selector, device=crew.own_device)
     how = crew.own_decoders
     run = open_run(sources, out, settings=settings, selector=selector, how=how)
     return pack_pending(run, crew, as_json=as_json)
 
 
-def merged(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a configuration file with the given options over them, and a preset under both."""
+def settings_from(config: Path | None, options: dict[str, Any]) -> "PackSettings":
+    """Return the settings of a configuration file with the given options over them, and a preset under both.
+
+    Raises:
+        UsageError: one cannot be; names the file unless the options alone are refused for the same.
+    """
+    from gazepack.jobs import PackSettings
+
     if config is None:
-        return placed(options, {})
+        return PackSettings.parse(placed(options, {}))
+    values = _read_config(config)
     try:
-        return placed(options, _read_config(config))
+        return PackSettings.parse(placed(options, values))
     except UsageError as error:
+        if _refused(options) == str(error):
+            raise
         raise UsageError(f"{config}: {error.problem}", remedy=error.remedy) from None
+
+
+def _refused(options: dict[str, Any]) -> str | None:
+    """Return why the options cannot be, without any file; `None` if they can."""
+    from gazepack.jobs import PackSettings
+
+    try:
+        PackSettings.parse(placed(options, {}))
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _read_config(config: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gazepack.cli.options import as_json, decode_device, epilog, print_json
-from gazepack.cli.pack import merged, settings_options
+from gazepack.cli.pack import settings_from, settings_options
 from gazepack.units import size
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def plan(
     The estimates come with the range in which 90 % of them lie when the sample is drawn again from itself.
     Hours are those of one worker like this machine; they do not hold for other machines.
     """
-    from gazepack.jobs import DecoderSettings, PackSettings, Resources, build_selector
+    from gazepack.jobs import DecoderSettings, Resources, build_selector
     from gazepack.jobs.choices import check_decode_device, choose_device
     from gazepack.jobs.estimate import estimate
 
-    settings = PackSettings.parse(merged(config, options))
+    settings = settings_from(config, options)
     device = choose_device(device)
     check_decode_device(decode_device)
     selector = build_selector(settings.selector, device=device)

@@ -17,7 +17,7 @@ from rich.progress import Progress as Bar
 
 from gazepack.jobs import Run, VideoDone
 from gazepack.jobs.plan import shares
-from gazepack.units import time_left
+from gazepack.units import counted, time_left
 
 PLAIN_SECONDS = 10.0
 """How often a line is written when stderr is not a terminal."""
@@ -99,7 +99,8 @@ class Progress:
         self._began = time.monotonic()
         done = len(run.plan) - len(run.pending)
         if done:
-            click.echo(f"{done} of {len(run.plan)} shards are packed already", err=True)
+            shards = counted(len(run.plan), "shard")
+            click.echo(f"{done} of {shards} packed already", err=True)
         self._live = LiveLine(self._all_bytes)
 
     def __enter__(self) -> Self:
@@ -134,7 +135,7 @@ class Progress:
         seconds = max(1e-9, time.monotonic() - self._began)
         reduction = f"{self._dense / self._tokens:.1f}x" if self._tokens else "-"
         return (
-            f"{self._videos}/{self._total} videos, {self._failed} failed, "
+            f"{self._videos}/{counted(self._total, 'video')}, {self._failed} failed, "
             f"{self._frames / seconds:.0f} frames/s, {self._tokens / seconds:.0f} tokens/s, "
             f"reduction {reduction}"
         )

@@ -47,10 +47,13 @@ def status(uri: str, watch: bool, every: float, as_json: bool) -> None:
         print_json({**asdict(found), "complete": found.is_complete})
         return
     share = 100 * found.videos / max(1, found.planned_videos)
-    click.echo(f"{found.videos:,} of {found.planned_videos:,} videos ({share:.1f} %)")
-    click.echo(f"{found.shards:,} of {found.planned_shards:,} shards, {found.work:.1%} of the work")
-    click.echo(f"{counted(found.failures, 'failure')}, {found.retries:,} retries")
-    click.echo("complete" if found.is_complete else "not complete; gazepack pack --out goes on")
+    click.echo(f"{found.videos:,} of {counted(found.planned_videos, 'video')} ({share:.1f} %)")
+    click.echo(
+        f"{found.shards:,} of {counted(found.planned_shards, 'shard')}, {found.work:.1%} of the work"
+    )
+    rounds = counted(found.retries, "round")
+    click.echo(f"{counted(found.failures, 'failure')}, {rounds} of gazepack retry")
+    click.echo("complete" if found.is_complete else "not complete; the same pack command goes on")
 
 
 def _watched(directory: "DatasetDirectory", every: float) -> "Status":
@@ -63,8 +66,8 @@ def _watched(directory: "DatasetDirectory", every: float) -> "Status":
         left = time_left(found.work - first.work, 1 - first.work, time.monotonic() - began)
         click.echo(
             f"{time.strftime('%H:%M:%S')}  {found.work:.1%}, "
-            f"{found.videos:,} of {found.planned_videos:,} videos, {found.failures:,} failures"
-            + (f", {left}" if left else ""),
+            f"{found.videos:,} of {counted(found.planned_videos, 'video')}, "
+            f"{counted(found.failures, 'failure')}" + (f", {left}" if left else ""),
             err=True,
         )
         time.sleep(every)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gazepack.cli.options import INTERRUPTED, as_json, epilog, print_json
-from gazepack.cli.pack import SETTINGS, merged, pack
+from gazepack.cli.pack import SETTINGS, pack, settings_from
 from gazepack.errors import UsageError
 
 DASHBOARD = "http://127.0.0.1:8265"
@@ -116,10 +116,8 @@ def _checked(arguments: tuple[str, ...]) -> dict[str, Any]:
                 f"{place!r} is a path from here, and the job runs elsewhere",
                 remedy="give a URI, or an absolute path that all machines of the cluster have",
             )
-    from gazepack.jobs import PackSettings
-
     options = {name: params[name] for name in SETTINGS}
-    model = PackSettings.parse(merged(params["config"], options)).selector.model
+    model = settings_from(params["config"], options).selector.model
     if model is None:
         return params
     _check_secrets(model)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gazepack.cli.options import print_json
+from gazepack.units import counted
 
 if TYPE_CHECKING:
     from gazepack.formats import DatasetDirectory
@@ -52,15 +53,20 @@ def transfer_options(command: Command) -> Command:
 
 
 def opened(uris: Sequence[str], options: Mapping[str, Any]) -> list["DatasetDirectory"]:
-    """Open datasets, whose patches are cut from the videos of --source where they are not stored."""
+    """Open datasets, whose patches are cut from the videos of --source where they are not stored.
+
+    One that is still being packed can be copied as far as it is, and is said to be.
+    """
     from gazepack.formats import DatasetDirectory
-
-    if not options["sources"]:
-        return [DatasetDirectory.open(uri) for uri in uris]
     from gazepack.jobs import SourcePatches
+    from gazepack.jobs.status import what_is_missing
 
-    videos = SourcePatches(options["sources"])
-    return [DatasetDirectory.open(uri, patches_from=videos) for uri in uris]
+    videos = SourcePatches(options["sources"]) if options["sources"] else None
+    directories = [DatasetDirectory.open(uri, patches_from=videos) for uri in uris]
+    for directory in directories:
+        if missing := what_is_missing(directory):
+            click.echo(f"{directory.uri}: {missing}; what is there is copied", err=True)
+    return directories
 
 
 def settings_of(options: Mapping[str, Any]) -> "TransferSettings":
@@ -93,11 +99,12 @@ def run_transfers(transfers: Sequence["Transfer"], *, as_json: bool) -> None:
     for transfer in transfers:
         uri = transfer.target.uri
         done = len(transfer) - len(transfer.pending)
+        shards = counted(len(transfer), "shard")
         if done:
-            click.echo(f"{uri}: {done} of {len(transfer)} shards are there already", err=True)
+            click.echo(f"{uri}: {done} of {shards} already there", err=True)
         for _ in transfer.run():
             done += 1
-            click.echo(f"{uri}: {done} of {len(transfer)} shards written and compared", err=True)
+            click.echo(f"{uri}: {done} of {shards} written and compared", err=True)
         summaries[uri] = summarise(transfer.target)
     if as_json:
         listed = [{"uri": uri, **summary} for uri, summary in summaries.items()]

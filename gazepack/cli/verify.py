@@ -85,7 +85,9 @@ def _problems(
 
     def line(checked: int) -> str:
         samples = "" if segments is None else f", {counted(compared, 'sample')} compared"
-        return f"{checked}/{len(shards)} shards{samples}, {counted(len(found), 'problem')}"
+        return (
+            f"{checked}/{counted(len(shards), 'shard')}{samples}, {counted(len(found), 'problem')}"
+        )
 
     with LiveLine(len(shards)) as live:
         tell(verify_totals(directory))

@@ -7,7 +7,7 @@ configuration files go before a preset.
 from dataclasses import dataclass, field
 from typing import Any
 
-from gazepack.errors import UsageError
+from gazepack.errors import UsageError, instead_of
 
 _HALF = (0.5, 0.5, 0.5)
 
@@ -82,7 +82,7 @@ def preset(name: str) -> Preset:
         UsageError: there is none of that name.
     """
     if name not in PRESETS:
-        raise UsageError(f"there is no preset {name!r}", remedy=f"take one of {', '.join(PRESETS)}")
+        raise UsageError(f"there is no preset {name!r}", remedy=instead_of(name, list(PRESETS)))
     return PRESETS[name]
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
@@ -192,7 +191,14 @@ class DatasetDirectory:
 
     def _read_index(self, number: int) -> tuple[pa.Table, ShardFacts]:
         name = self.index_name(number)
-        table, facts = index_from_bytes(self._storage.read_bytes(name), place=name)
+        data = self._storage.read_bytes(name)
+        try:
+            table, facts = index_from_bytes(data, place=name)
+        except DatasetError as error:
+            error.remedy = (
+                "restore it from a copy, or remove it and run the same pack command again"
+            )
+            raise
         if facts.name != self.shard_name(number):
             raise DatasetError(f"it is the index of {facts.name!r}", place=name)
         most = pa.scalar(MAX_TOKENS)
@@ -425,15 +431,12 @@ class DatasetDirectory:
         return self._storage.read_bytes(f"run/{name}")
 
 
-def _enclosing(storage: Storage) -> Path | None:
-    """Return the dataset in whose folder a local one would lie; an object store has no folders."""
-    if not isinstance(storage, LocalStorage):
-        return None
-    for folder in Path(storage.path(INFO_NAME)).parent.resolve().parents:
-        outer = LocalStorage(str(folder), folder)
+def _enclosing(storage: Storage) -> str | None:
+    """Return the dataset in whose folder or prefix another would lie."""
+    for outer in storage.above():
         with suppress(StorageError, DatasetError):  # others may call a file of theirs dataset.json
             if outer.exists(INFO_NAME) and _read_info(outer):
-                return folder
+                return outer.uri
     return None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gazepack.jobs.decoders import Decoders, DecoderSettings
     from gazepack.jobs.executors import run_serial
-    from gazepack.jobs.ledger import Run, frozen_listing, open_run
+    from gazepack.jobs.ledger import Run, begun_settings, frozen_listing, open_run
     from gazepack.jobs.metrics import Meter, Tally
     from gazepack.jobs.models import build_selector
     from gazepack.jobs.nursery import Nursery
@@ -38,6 +38,7 @@ _HOMES = {
     "Tally": "metrics",
     "Unit": "plan",
     "VideoDone": "unit",
+    "begun_settings": "ledger",
     "build_selector": "models",
     "compare_with_source": "replay",
     "frozen_listing": "ledger",
@@ -69,6 +70,7 @@ __all__ = [
     "Tally",
     "Unit",
     "VideoDone",
+    "begun_settings",
     "build_selector",
     "compare_with_source",
     "frozen_listing",

@@ -106,8 +106,8 @@ def _list_remote(source: str) -> list[FoundFile]:
         ) from error
     if not found:
         raise SourceError(
-            without_secrets(f"{source!r} holds no video"),
-            remedy="check the address and the credentials",
+            without_secrets(f"{source!r} holds no video, or does not answer"),
+            remedy="check the address, the credentials and the network",
         )
     protocol = source.split("://", 1)[0]
     return [

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gazepack.errors import DatasetError, ProvenanceError, SourceError, UsageError
+from gazepack.autogaze import AutoGaze
+from gazepack.errors import DatasetError, NoDatasetError, ProvenanceError, SourceError, UsageError
 from gazepack.formats import (
     AnyCodec,
     DatasetDirectory,
@@ -36,6 +37,7 @@ from gazepack.jobs.segment import SCHEMA
 from gazepack.jobs.settings import CodecSettings, PackSettings
 from gazepack.jobs.sources import list_sources
 from gazepack.selectors import Selector, SelectorSettings
+from gazepack.units import counted
 
 LISTING = "sources.parquet"
 _RETRY = re.compile(r"run/retry-(\d{9})\.parquet")
@@ -134,12 +136,14 @@ def open_retry(
 
     Raises:
         DatasetError: there is no dataset, or no run has begun in it.
-        UsageError: it was made of other datasets, so that there is no list of videos.
+        UsageError: it was made of other datasets, so that there is no list of videos; or with a model that is
+            not in the package, and none is given.
         SourceError: the sources must be named, as their addresses carried secrets.
         ProvenanceError: the model is another one.
     """
     directory = DatasetDirectory.open(out)
     _check_packed(directory)
+    _check_model_is_known(directory, model)
     settings = settings_of(directory, model=model)
     selector = build_selector(settings.selector, device=device)
     if settings.provenance(selector) != directory.info.provenance:
@@ -192,6 +196,23 @@ def plans(directory: DatasetDirectory) -> list[Plan]:
     return found
 
 
+def begun_settings(out: str, *, model: str | None = None) -> PackSettings:
+    """Return the settings with which a run was begun in `out`, to go on with it.
+
+    Args:
+        out: path or URI of the dataset directory.
+        model: checkpoint of the selector, if it has one of its own: a dataset knows only its sha256.
+
+    Raises:
+        SourceError: none was.
+        UsageError: it was a model that is not in the package, and none is given.
+    """
+    _check_begun(out)
+    directory = DatasetDirectory.open(out)
+    _check_model_is_known(directory, model)
+    return settings_of(directory, model=model)
+
+
 def settings_of(directory: DatasetDirectory, *, model: str | None = None) -> PackSettings:
     """Return the settings that a dataset was packed with, from its own account.
 
@@ -218,6 +239,16 @@ def _check_begun(out: str) -> None:
         raise SourceError(
             f"no source is named, and no run has begun in {out!r}",
             remedy="name the videos to pack, or a folder, glob or manifest of them",
+        )
+
+
+def _check_model_is_known(directory: DatasetDirectory, model: str | None) -> None:
+    """Refuse to take the network in the package for another one, whose settings mean nothing to it."""
+    packed_with = directory.info.provenance.get("model_sha256")
+    if model is None and packed_with not in (None, AutoGaze.bundled().sha256):
+        raise UsageError(
+            f"{directory.uri!r} was packed with model {packed_with}, which is not the one in the package",
+            remedy="give the same checkpoint with --model",
         )
 
 
@@ -274,7 +305,8 @@ def _frozen(
         ids_before, ids_now = set(before["id"].to_pylist()), set(now["id"].to_pylist())
         new, gone = sorted(ids_now - ids_before), sorted(ids_before - ids_now)
         raise ProvenanceError(
-            f"{directory.uri!r} was begun with {len(ids_before)} videos, the sources now hold {len(ids_now)}"
+            f"{directory.uri!r} was begun with {counted(len(ids_before), 'video')},"
+            f" the sources now hold {len(ids_now)}"
             f" ({_some(new, 'new')}, {_some(gone, 'gone')}, sizes or rows may differ)",
             remedy="name the sources as they were, or pack into another --out",
         )
@@ -328,8 +360,8 @@ def _read_listing(directory: DatasetDirectory) -> pa.Table:
     """
     listing = frozen_listing(directory)
     if listing is None:
-        raise DatasetError(
+        raise NoDatasetError(
             f"{directory.uri}: no run has begun here, run/{LISTING} is missing",
-            remedy="run gazepack pack first",
+            remedy="run gazepack pack first, or name the dataset that this is a copy of",
         )
     return listing

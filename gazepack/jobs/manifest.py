@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,6 +21,8 @@ from gazepack.jobs.folders import absolute, size_of, suffix_of
 from gazepack.jobs.segment import Segment, key_of, unicode_of
 
 MANIFEST_SUFFIXES = frozenset((".csv", ".jsonl", ".ndjson", ".parquet"))
+LISTS = frozenset((".json", ".list", ".lst", ".tsv", ".txt", ".xls", ".xlsx", ".yaml", ".yml"))
+"""What lists are often called that no manifest is."""
 COLUMNS = frozenset(("path", "id", "start", "end", "bytes"))
 """What a manifest says of a video; its other columns are the user's."""
 
@@ -41,9 +44,12 @@ def read_manifest(source: str) -> list[Segment]:
         ) from error
     shown = without_secrets(source)
     if rows and "path" not in rows[0]:
+        remedy = "name the column with the videos' paths 'path'"
+        if len(rows[0]) == 1 and re.search("[;\t]", next(iter(rows[0]))):
+            remedy = "put commas between the columns"
         raise SourceError(
             f"manifest {shown!r} has no column 'path', only {', '.join(map(repr, rows[0]))}",
-            remedy="name the column with the videos' paths 'path'",
+            remedy=remedy,
         )
     if not rows:
         raise SourceError(f"manifest {shown!r} has no rows")

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from gazepack import __version__
-from gazepack.errors import UsageError
+from gazepack.errors import UsageError, instead_of
 from gazepack.formats import AnyCodec, DatasetInfo, PlacesCodec, codec_from
 from gazepack.formats.meta import describe
 from gazepack.geometry import CLIP_FRAMES, SCALE_SIDES
@@ -71,7 +71,7 @@ class PackSettings(FrameSettings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise UsageError(describe(error)) from None
+            raise _refusal(error) from None
 
     def dataset_info(self, selector: Selector) -> DatasetInfo:
         """Return what a dataset that is packed with these settings says of itself."""
@@ -96,3 +96,33 @@ class PackSettings(FrameSettings):
             "min_psnr": self.selector.min_psnr,
             "model_sha256": model_sha256,
         }
+
+
+def _refusal(error: ValidationError) -> UsageError:
+    """Return one line for what pydantic found wrong; a name that is none gets those that there are."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    section, _, name = place.rpartition(".")
+    match first["type"]:
+        case "extra_forbidden":
+            remedy = instead_of(name, _names_in(section), compared=_own_name)
+            return UsageError(f"there is no setting {place!r}", remedy=remedy)
+        case "model_type":
+            problem = f"{place!r} is {first['input']!r}, not a table of settings"
+            return UsageError(problem, remedy=f"there are {', '.join(_names_in(place))}")
+    return UsageError(describe(error))
+
+
+def _names_in(section: str) -> list[str]:
+    """Return the names of all settings of a section, or of all sections, as a configuration file has them."""
+    names = []
+    for name, field in PackSettings.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        if section in ("", name):
+            names += [name] if inner is None else [f"{name}.{setting}" for setting in inner]
+    return names
+
+
+def _own_name(place: str) -> str:
+    """Return the name of a setting without its section."""
+    return place.rpartition(".")[2]

@@ -6,14 +6,15 @@ nothing else, so the order in which a file system lists its files never shows in
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from gazepack.errors import SourceError
-from gazepack.formats.remote import local_path
+from gazepack.formats.remote import local_path, without_secrets
 from gazepack.jobs.folders import VIDEO_SUFFIXES, FoundFile, list_files, named, suffix_of
-from gazepack.jobs.manifest import MANIFEST_SUFFIXES, read_manifest
+from gazepack.jobs.manifest import LISTS, MANIFEST_SUFFIXES, read_manifest
 from gazepack.jobs.segment import NUM_LISTED, SCHEMA, Segment
 
 
@@ -77,7 +78,13 @@ def _looked_up(sources: Sequence[str]) -> tuple[list[Segment], list[list[FoundFi
     rows: list[Segment] = []
     files: list[list[FoundFile]] = []
     for source in map(_place, sources):
-        if suffix_of(source) in MANIFEST_SUFFIXES:
+        suffix = suffix_of(source)
+        if suffix in LISTS and not Path(source).is_dir():
+            raise SourceError(
+                without_secrets(f"{source!r} is no video, and {suffix} is no manifest"),
+                remedy=f"a list of videos is one of {' '.join(sorted(MANIFEST_SUFFIXES))}",
+            )
+        if suffix in MANIFEST_SUFFIXES:
             rows += read_manifest(source)
         else:
             files.append(list(list_files(source)))

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gazepack.errors import GazepackError
 from gazepack.formats import DatasetDirectory
 from gazepack.jobs.ledger import plans
 from gazepack.jobs.plan import Plan, costs
+from gazepack.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,20 @@ class Status:
     def is_complete(self) -> bool:
         """Whether nothing is left to pack."""
         return self.shards == self.planned_shards
+
+
+def what_is_missing(directory: DatasetDirectory) -> str:
+    """Return how much is packed yet, for people; empty when all is, or when nobody knows."""
+    try:
+        status = status_of(directory)
+    except GazepackError:
+        return ""
+    if status.is_complete:
+        return ""
+    return (
+        f"not complete: {status.videos:,} of {counted(status.planned_videos, 'video')}, "
+        f"{status.shards:,} of {counted(status.planned_shards, 'shard')}"
+    )
 
 
 def status_of(directory: DatasetDirectory) -> Status:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gazepack.units import counted
+
 WIDTH, HEIGHT = 1000.0, 100.0
 """Of a plot, in its own units."""
 _HEADROOM = 1.06
@@ -108,14 +110,14 @@ def spread_curve(
     )
 
 
-def histogram(counts: Sequence[int], edges: Sequence[str], *, title: str, what: str) -> Plot:
+def histogram(counts: Sequence[int], edges: Sequence[str], *, title: str, noun: str) -> Plot:
     """Return bars side by side.
 
     Args:
         counts: one a bin.
         edges: one more than counts; where the bins begin and end.
         title: above the plot.
-        what: is counted, such as `samples`.
+        noun: what is counted, such as `sample`.
     """
     most = max(counts) or 1
     step = WIDTH / len(counts)
@@ -125,7 +127,7 @@ def histogram(counts: Sequence[int], edges: Sequence[str], *, title: str, what: 
             y=round(HEIGHT * (1 - count / most / _HEADROOM), 2),
             width=round(step * 0.92, 2),
             height=round(HEIGHT * count / most / _HEADROOM, 2),
-            says=f"{edges[number]} to {edges[number + 1]}: {count:,} {what}",
+            says=f"{edges[number]} to {edges[number + 1]}: {counted(count, noun)}",
         )
         for number, count in enumerate(counts)
         if count
@@ -135,7 +137,7 @@ def histogram(counts: Sequence[int], edges: Sequence[str], *, title: str, what: 
         top=f"{most:,}",
         bottom="0",
         ticks=(edges[0], edges[len(counts) // 2], edges[-1]),
-        says=f"{title}: {sum(counts):,} {what} from {edges[0]} to {edges[-1]}",
+        says=f"{title}: {counted(sum(counts), noun)} from {edges[0]} to {edges[-1]}",
         bars=bars,
     )
 

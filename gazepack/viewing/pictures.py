@@ -78,7 +78,7 @@ def write_text(out: Path, text: str) -> None:
         StorageError: the file cannot be written.
     """
     with _appearing(out) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")  # names need not be UTF-8
 
 
 @contextmanager

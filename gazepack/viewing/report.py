@@ -16,7 +16,7 @@ from gazepack.formats import DatasetDirectory
 from gazepack.geometry import CELLS_PER_PATCH, NUM_SCALES
 from gazepack.jobs.metrics import REMEDIES, STAGES
 from gazepack.jobs.runlog import RunLog, added_up, read_logs
-from gazepack.jobs.status import status_of
+from gazepack.jobs.status import what_is_missing
 from gazepack.units import short, size
 from gazepack.viewing.charts import Plot, Share, histogram, shares, spread_curve
 from gazepack.viewing.examples import MAX_TEXT, Example, Examples
@@ -72,7 +72,7 @@ def write_report(
         "failures": _causes(failed),
         "more_causes": max(0, len(failed.causes) - MAX_CAUSES),
         "work": _work(read_logs(directory)),
-        "progress": _progress(directory),
+        "progress": what_is_missing(directory),
     }
     write_text(out, render("report.html", values=values))
     return totals
@@ -156,7 +156,7 @@ def _histogram(counts: Any, edges: Sequence[float], unit: str, *, title: str) ->
     first, last = (int(used[0]), int(used[-1])) if len(used) else (0, len(counts) - 1)
     first, last = max(0, first - 1), min(len(counts) - 1, last + 1)
     names = [f"{edge:g}{unit}" for edge in edges[first : last + 2]]
-    return histogram(counts[first : last + 1].tolist(), names, title=title, what="samples")
+    return histogram(counts[first : last + 1].tolist(), names, title=title, noun="sample")
 
 
 def _bars(
@@ -247,17 +247,3 @@ def _work(logs: list[RunLog]) -> dict[str, Any] | None:
         "note": f"{log.worker_seconds:,.1f} worker seconds in {log.wall_seconds:,.1f} s, {starts}. "
         f"The bottleneck is {worst}: {REMEDIES[worst]}.",
     }
-
-
-def _progress(directory: DatasetDirectory) -> str:
-    """Return how much is packed yet; empty when all is, or when nobody knows."""
-    try:
-        status = status_of(directory)
-    except GazepackError:
-        return ""
-    if status.is_complete:
-        return ""
-    return (
-        f"Not complete: {status.videos:,} of {status.planned_videos:,} videos, "
-        f"{status.shards:,} of {status.planned_shards:,} shards."
-    )

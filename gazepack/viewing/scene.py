@@ -19,6 +19,7 @@ from gazepack.geometry import TILE_SIDE, Grid
 from gazepack.jobs import Segment, frozen_listing, list_packed, refitted, repainted
 from gazepack.jobs.replay import view_grid
 from gazepack.patches import Pixels
+from gazepack.units import counted
 from gazepack.viewing.drawing import Shot
 
 NAMED = 5
@@ -41,7 +42,10 @@ def find_row(directory: DatasetDirectory, key: str | None) -> dict[str, Any]:
     """
     index = directory.read_index()
     if not index.num_rows:
-        raise UsageError(f"{directory.uri} holds no sample", remedy="see `gazepack failures`")
+        raise UsageError(
+            f"{directory.uri} holds no sample",
+            remedy="see `gazepack status` and `gazepack failures`",
+        )
     found = index
     if key is not None:
         found = index.filter(pc.or_(pc.equal(index["key"], key), pc.equal(index["id"], key)))
@@ -215,7 +219,8 @@ class Scene:
         dense = self.grid.num_dense * self.num_frames
         fewer = f", {dense / tokens:.1f}x fewer" if tokens else ""
         grid = f"{self.grid.rows} x {self.grid.cols} tiles of {TILE_SIDE * self.grid.patch_size} px"
-        return f"{self.num_frames} frames, {tokens:,} tokens of {dense:,} dense{fewer}, {grid}"
+        frames, kept = counted(self.num_frames, "frame"), counted(tokens, "token")
+        return f"{frames}, {kept} of {dense:,} dense{fewer}, {grid}"
 
 
 def spread(num_frames: int, shown: int) -> list[int]:

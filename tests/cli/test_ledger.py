@@ -56,7 +56,7 @@ def said(capsys: Capture) -> Callable[[list[str]], tuple[int, dict[str, object]]
 Said = Callable[[list[str]], tuple[int, dict[str, object]]]
 
 
-def test_status_says_how_far_a_run_is(out: Path, said: Said) -> None:
+def test_status_says_how_far_a_run_is(out: Path, said: Said, capsys: Capture) -> None:
     """Videos and shards, and whether all is done."""
     code, status = said(["status", str(out)])
     assert code == 0
@@ -64,6 +64,14 @@ def test_status_says_how_far_a_run_is(out: Path, said: Said) -> None:
     assert status["complete"] is True
     (out / "index" / "000000.parquet").unlink()
     assert said(["status", str(out)])[1]["complete"] is False
+    capsys.readouterr()
+    assert run(["status", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        "0 of 1 shard, 0.0% of the work",
+        "0 failures, 0 rounds of gazepack retry",
+        "not complete; the same pack command goes on",
+    ]
 
 
 def test_status_watches_until_all_is_packed(
@@ -103,6 +111,18 @@ def test_pack_without_source_goes_on(out: Path, said: Said) -> None:
     code, summary = said(["pack", "--out", str(out)])
     assert (code, summary["videos"]) == (3, 2)
     assert (out / "index" / "000000.parquet").read_bytes() == before
+
+
+def test_pack_without_source_takes_the_settings_of_the_run(source: Path, tmp_path: Path) -> None:
+    """Nothing has to be remembered; settings that are given are compared with those of the run."""
+    out = tmp_path / "out"
+    options = ["--selector", "greedy", "--min-psnr", "26", "--codec", "zstd", "--fps", "2"]
+    assert run(["pack", str(source), "--out", str(out), *options, "--samples-per-shard", "1"]) == 3
+    before = (out / "index" / "000001.parquet").read_bytes()
+    (out / "index" / "000001.parquet").unlink()
+    assert run(["pack", "--out", str(out)]) == 3
+    assert (out / "index" / "000001.parquet").read_bytes() == before
+    assert run(["pack", "--out", str(out), *options]) == 2
 
 
 def test_pack_without_source_needs_a_run(tmp_path: Path, capsys: Capture) -> None:

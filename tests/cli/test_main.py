@@ -134,6 +134,25 @@ def test_no_dataset_is_one_line(
     assert "is not a gazepack dataset: it has no dataset.json; check the address" in error
 
 
+@pytest.mark.parametrize("command", ["info", "status", "verify", "failures", "retry", "clean"])
+def test_a_file_is_no_dataset(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A video named in place of a dataset is told as what it is: a wrong address."""
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    assert run([command, str(tmp_path / "a.mp4")]) == 2
+    assert "a.mp4 is not a gazepack dataset: it has no" in capsys.readouterr().err
+
+
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    """What is printed into a file that the disk has no room for ends with 2, not as a bug of ours."""
+    with Path("/dev/full").open("wb") as full:
+        line = [sys.executable, "-m", "gazepack", "--version"]
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "gazepack: No space left on device; free some space\n"
+
+
 def test_a_newer_dataset_is_not_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a newer gazepack wrote ends with 2, and the remedy is to update."""
     (tmp_path / "dataset.json").write_text('{"format": "gazepack", "format_version": 2}')

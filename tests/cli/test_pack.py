@@ -48,7 +48,7 @@ def test_second_run_prints_the_same_summary(folder: Path, dataset: Path, capsys:
     assert (summary["videos"], summary["failed"], summary["shards"]) == (3, 1, 2)
     assert summary["frames"] == 6 + 16 + 26
     assert summary["min_psnr"] >= 30
-    assert "2 of 2 shards are packed already" in captured.err
+    assert "2 of 2 shards packed already" in captured.err
     assert "1 video failed: gazepack failures" in captured.err
 
 
@@ -93,6 +93,30 @@ def test_impossible_options(
 ) -> None:
     """One line naming the option and the value, exit code 2, and no output directory."""
     assert run(["pack", str(folder), "--out", str(tmp_path / "out"), *options]) == 2
+    assert match in error_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "match"),
+    [
+        ("[selector]\nmin_psnr = 99\n", [], "pack.toml: selector.min_psnr: min PSNR 99 dB is not"),
+        ("fps = 2\n", [], "pack.toml: there is no setting 'fps'; did you mean 'sampling.fps'?"),
+        ('preset = "vit"\n', [], "pack.toml: there is no preset 'vit'"),
+        ("selector = 3\n", ["--seed", "1"], "pack.toml: 'selector' is 3, not a table"),
+        ("[codec]\nquality = 90\n", ["--codec", "zstd"], "pack.toml: codec: quality 90 is"),
+        ("[fit]\nmax_tiles = 2\n", ["--fps", "-1"], "gazepack: sampling.fps: "),
+        ("[fit\n", [], "gazepack: --config "),
+    ],
+)
+def test_a_refusal_names_the_file_that_is_to_blame(
+    folder: Path, tmp_path: Path, capsys: Captured, text: str, options: list[str], match: str
+) -> None:
+    """What a --config file says wrong is told with its name, and what an option says is not."""
+    config = tmp_path / "pack.toml"
+    config.write_text(text)
+    arguments = ["pack", str(folder), "--out", str(tmp_path / "out"), "--config", str(config)]
+    assert run([*arguments, *options]) == 2
     assert match in error_line(capsys)
     assert not (tmp_path / "out").exists()
 

@@ -49,9 +49,23 @@ def test_converting_twice_does_nothing(dataset: Path, tmp_path: Path, capsys: Ca
     command = ["convert", str(dataset), "--out", str(tmp_path / "out"), "--samples-per-shard"]
     assert run([*command, "1"]) == 0
     assert run([*command, "1"]) == 0
-    assert "3 of 3 shards are there already" in capsys.readouterr().err
+    assert "3 of 3 shards already there" in capsys.readouterr().err
     assert run([*command, "2"]) == 2
     assert "samples_per_shard: 1 in the dataset, 2 asked" in capsys.readouterr().err
+
+
+def test_a_copy_of_what_is_not_complete_says_so(
+    dataset: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """A dataset that is still being packed is copied as far as it is, with a line that says how far."""
+    half = shutil.copytree(dataset, tmp_path / "half")
+    shutil.rmtree(half / "index")
+    assert run(["convert", str(half), "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = capsys.readouterr()
+    assert f"{half}: not complete: 0 of 4 videos, 0 of 2 shards; what is there" in told.err
+    assert json.loads(told.out)["samples"] == 0
+    assert run(["convert", str(dataset), "--out", str(tmp_path / "whole")]) == 0
+    assert "not complete" not in capsys.readouterr().err
 
 
 def test_a_lossy_codec_is_not_on_offer(dataset: Path, tmp_path: Path, capsys: Captured) -> None:

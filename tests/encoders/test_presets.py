@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from gazepack.cli.main import run
-from gazepack.cli.pack import merged
+from gazepack.cli.pack import settings_from
 from gazepack.encoders import PRESETS, GazedEncoder, preset, with_preset
 from gazepack.errors import UsageError
 from gazepack.jobs import PackSettings
+from gazepack.jobs.frames import FitSettings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -26,7 +27,7 @@ def test_every_preset_packs_and_reads(name: str) -> None:
 
 def test_an_unknown_preset_is_refused() -> None:
     """A name that nobody knows is refused with all that are known."""
-    with pytest.raises(UsageError, match=r"no preset 'vit'; take one of siglip2-base-p16-224, "):
+    with pytest.raises(UsageError, match=r"no preset 'vit'; there are siglip2-base-p16-224, "):
         preset("vit")
 
 
@@ -61,7 +62,7 @@ def test_settings_that_exclude_each_other_are_replaced() -> None:
 
 def test_the_command_line_takes_presets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`pack --preset` lays its settings under the options; an unknown one ends with 2 and a line."""
-    values = merged(None, {"preset": "qwen2.5-vl", "max_tiles": 2})
-    assert values["fit"] == {"fit": "tiles", "patch_size": 28, "max_tiles": 2}
+    settings = settings_from(None, {"preset": "qwen2.5-vl", "max_tiles": 2})
+    assert settings.fit == FitSettings(fit="tiles", patch_size=28, max_tiles=2)
     assert run(["pack", str(tmp_path), "--out", str(tmp_path / "out"), "--preset", "vit"]) == 2
     assert "there is no preset 'vit'" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from gazepack.errors import DatasetError, ProvenanceError, UsageError
 from gazepack.formats import DatasetDirectory, outstanding, summarise, verify_shard
 from gazepack.formats.transfer import Transfer, TransferSettings
 from gazepack.jobs import Nursery, Resources, run_serial, verify_totals
-from gazepack.jobs.ledger import open_retry, plans, settings_of
+from gazepack.jobs.ledger import begun_settings, open_retry, plans, settings_of
 from gazepack.jobs.status import Status, status_of
 
 Pack = Callable[..., Any]
@@ -110,6 +110,11 @@ def test_another_model_is_refused(videos: Path, tmp_path: Path, pack: Pack) -> N
     assert open_retry(str(tmp_path / "out"), model=str(tiny)).pending == (1,)
     info = tmp_path / "out" / "dataset.json"
     text = info.read_text()
+    for opened in (open_retry, begun_settings):
+        with pytest.raises(
+            UsageError, match=r"packed with model .* not the one in the package; give"
+        ):
+            opened(str(tmp_path / "out"))
     at = text.index('"model_sha256": "') + len('"model_sha256": "')
     info.write_text(text[:at] + "0" * 64 + text[at + 64 :])
     with pytest.raises(ProvenanceError, match=r"was packed with model 0000.*--model"):
@@ -152,8 +157,11 @@ def test_status_counts_what_is_committed(broken: Path) -> None:
 def test_status_of_no_run_is_one_line(broken: Path) -> None:
     """A dataset without a frozen listing has no status."""
     (broken / "out" / "run" / "sources.parquet").unlink()
-    with pytest.raises(DatasetError, match=r"no run has begun here.*run gazepack pack first"):
+    with pytest.raises(
+        DatasetError, match=r"no run has begun here.*run gazepack pack first"
+    ) as told:
         status_of(DatasetDirectory.open(str(broken / "out")))
+    assert told.value.exit_code == 2  # nothing is damaged
 
 
 def test_a_dataset_made_of_others_cannot_be_retried(broken: Path) -> None:

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from fsspec.asyn import AsyncFileSystem
 from s3fs.errors import translate_boto_error
 
-from gazepack.errors import StorageError
+from gazepack.errors import ProvenanceError, StorageError
 from gazepack.formats import DatasetDirectory, open_storage
 from gazepack.formats.remote import (
     RemoteFile,
@@ -73,6 +73,21 @@ def test_from_s3_to_s3_gives_the_same_bytes(
     assert not any(b"verysecret" in data for data in got.values())
     status = status_of(DatasetDirectory.open("s3://bucket/plain"))
     assert (status.videos, status.failures, status.is_complete) == (7, 2, True)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_dataset_is_not_begun_inside_another(
+    s3_server: Any, packed: Path, contents: Contents
+) -> None:
+    """A prefix below a dataset, at any depth, is refused untouched; a neighbour with a like name is not."""
+    info = DatasetDirectory.open(str(packed)).info
+    DatasetDirectory.create_or_open("s3://bucket/whole", info)
+    before = contents(s3_server.bucket / "whole")
+    inside = "s3://bucket/whole/shards/deeper/"
+    with pytest.raises(ProvenanceError, match="lies inside the dataset s3://bucket/whole; choose"):
+        DatasetDirectory.create_or_open(inside, info)
+    assert contents(s3_server.bucket / "whole") == before
+    assert DatasetDirectory.create_or_open("s3://bucket/whole2/a", info).committed() == []
 
 
 @pytest.fixture

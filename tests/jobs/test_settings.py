@@ -27,7 +27,20 @@ from gazepack.selectors import build
         ({"codec": {"quality": 101}}, r"codec.quality: .* \(got 101\)"),
         ({"shards": {"split_seconds": 0}}, r"shards.split_seconds: .*greater than 0 \(got 0\)"),
         ({"shards": {"split_seconds": "soon"}}, r"shards.split_seconds: .* \(got 'soon'\)"),
-        ({"colour": "red"}, r"colour: there is nothing of this name here \(got 'red'\)"),
+        ({"colour": "red"}, r"no setting 'colour'; there are sampling.fps, .*split_seconds"),
+        ({"fps": 2}, r"no setting 'fps'; did you mean 'sampling.fps'\? there are sampling.fps, "),
+        (
+            {"selector": {"kind": "greedy"}},
+            r"no setting 'selector.kind'; there are selector.name, selector.model, .*selector.seed$",
+        ),
+        (
+            {"codec": {"nam": "zstd"}},
+            r"no setting 'codec.nam'; did you mean 'codec.name'\? there are codec.name, codec.quality$",
+        ),
+        (
+            {"selector": "greedy"},
+            r"'selector' is 'greedy', not a table of settings; there are selector.name, ",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], match: str) -> None:

@@ -354,3 +354,20 @@ def test_a_field_too_long_for_csv_is_told_where_it_may_be(tmp_path: Path) -> Non
         rows(manifest)
     line = json.dumps({"path": "a.mp4", "note": long})
     assert long in rows(touch(tmp_path / "m.jsonl", line.encode()))[0].user
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.json", "list.tsv"])
+def test_a_list_that_is_no_manifest_is_not_taken_for_a_video(tmp_path: Path, name: str) -> None:
+    """A file of paths in another form is refused with the forms there are; a folder may be called so."""
+    touch(tmp_path / name, b"a.mp4\n")
+    with pytest.raises(SourceError, match=r"is no manifest; a list of videos is one of \.csv"):
+        list_sources([str(tmp_path / name)])
+    touch(tmp_path / "folder.txt" / "a.mp4")
+    assert list_sources([str(tmp_path / "folder.txt")]).num_rows == 1
+
+
+def test_other_separators_than_commas_are_told(tmp_path: Path) -> None:
+    """What a spreadsheet of many countries writes, semicolons, is named as what is wrong."""
+    manifest = touch(tmp_path / "m.csv", b"path;id\na.mp4;a\n")
+    with pytest.raises(SourceError, match=r"only 'path;id'; put commas between the columns"):
+        rows(manifest)

@@ -42,8 +42,8 @@ def test_a_band_is_closed_around_its_line() -> None:
 
 def test_bars_of_a_histogram_say_what_they_count() -> None:
     """Bars stand side by side, as tall as their counts; an empty bin has none."""
-    plot = histogram([1, 0, 4], ["a", "b", "c", "d"], title="t", what="samples")
-    assert [bar.says for bar in plot.bars] == ["a to b: 1 samples", "c to d: 4 samples"]
+    plot = histogram([1, 0, 4], ["a", "b", "c", "d"], title="t", noun="sample")
+    assert [bar.says for bar in plot.bars] == ["a to b: 1 sample", "c to d: 4 samples"]
     low, high = plot.bars
     assert high.height == pytest.approx(4 * low.height, rel=1e-2)
     assert low.x + low.width <= high.x

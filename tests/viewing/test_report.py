@@ -59,9 +59,16 @@ def test_a_dataset_that_is_not_complete_says_so(
     shutil.copy(source / "run" / "sources.parquet", begun / "run")
     assert run(["report", str(begun), "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
-    assert "Not complete: 0 of 3 videos, 0 of 1 shards." in page
+    assert "Not complete: 0 of 3 videos, 0 of 1 shard." in page
     assert "Distributions" not in page
     assert capfd.readouterr().out.startswith(f"{tmp_path / 'r.html'}: 0 samples")
+
+
+def test_the_name_of_a_dataset_need_not_be_utf_8(packed: DatasetDirectory, tmp_path: Path) -> None:
+    """A folder of any bytes has its report; what is no character is a question mark."""
+    copy = shutil.copytree(packed.uri, tmp_path / "d\udcff")
+    assert run(["report", str(copy), "--out", str(tmp_path / "r.html"), "--pictures", "0"]) == 0
+    assert "/d?" in (tmp_path / "r.html").read_text()
 
 
 def test_samples_that_cannot_be_read_say_why(packed: DatasetDirectory, tmp_path: Path) -> None:
@@ -127,7 +134,9 @@ def test_a_damaged_index_is_an_error(packed: DatasetDirectory, tmp_path: Path) -
     """A report of what cannot be read is not made up."""
     copy = shutil.copytree(packed.uri, tmp_path / "copy")
     (copy / "index" / "000000.parquet").write_bytes(b"nothing")
-    with pytest.raises(DatasetError, match="not a readable Parquet file"):
+    with pytest.raises(
+        DatasetError, match=r"not a readable Parquet file .*; restore it from a copy"
+    ):
         write_report(DatasetDirectory.open(str(copy)), tmp_path / "r.html", pictures=1)
     assert not (tmp_path / "r.html").exists()
 

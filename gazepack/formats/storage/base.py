@@ -56,6 +56,10 @@ class Storage(Protocol):
         """Return whether there is nothing at the root; cheaper than a list."""
         ...
 
+    def above(self) -> Iterator["Storage"]:
+        """Yield the folders or prefixes that the root lies in, the nearest first."""
+        ...
+
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is no error."""
         ...

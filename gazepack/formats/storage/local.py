@@ -103,6 +103,11 @@ class LocalStorage:
                 return True
             return all(is_temporary(entry.name) for entry in self._root.iterdir())
 
+    def above(self) -> Iterator["LocalStorage"]:
+        """Yield the folders that the root lies in, wherever links lead, the nearest first."""
+        for folder in self._root.resolve().parents:
+            yield LocalStorage(str(folder), folder)
+
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is no error."""
         with writing(self.uri, name):
@@ -110,7 +115,7 @@ class LocalStorage:
 
 
 def _raise_unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 

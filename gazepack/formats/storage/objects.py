@@ -130,6 +130,13 @@ class ObjectStorage:
             except FileNotFoundError:
                 return True
 
+    def above(self) -> Iterator["ObjectStorage"]:
+        """Yield the prefixes that the root lies in, down to the whole bucket, the nearest first."""
+        protocol, _, place = self.uri.rstrip("/").partition("://")
+        while "/" in place:
+            place = place.rpartition("/")[0]
+            yield ObjectStorage(f"{protocol}://{place}")
+
     def remove(self, name: str) -> None:
         """Remove an object; a missing one is no error."""
         with writing(self.uri, name), suppress(FileNotFoundError):
