@@ -53,9 +53,10 @@ class CanvasEngine(Stepper):
         graphs: bool = True,
     ) -> None:
         moved = copy.deepcopy(network).to(device).requires_grad_(False).eval()
-        moved.encoder.to(memory_format=torch.channels_last)  # as pixels lie behind a normalisation
         for weight in moved.parameters():  # not the buffers, which are geometry
             weight.data = weight.data.to(dtype)
+            if weight.ndim == 4:  # as pixels lie behind a normalisation
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self._network = moved
         super().__init__(network.config, PackedDecoder(moved.gaze_decoder), graphs=graphs)
 

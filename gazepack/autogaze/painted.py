@@ -12,14 +12,8 @@ stay in their places, so that work on them can be recorded.
 import torch
 from torch import Tensor
 
-from gazepack.autogaze.canvas import (
-    DECIBELS_PER_DOUBLING,
-    ERRORS,
-    HALVES,
-    CanvasNetwork,
-    Look,
-)
-from gazepack.geometry import NUM_SCALES, TILE_TOKENS
+from gazepack.autogaze.canvas import DECIBELS_PER_DOUBLING, ERRORS, HALVES, CanvasNetwork, Look
+from gazepack.geometry import NUM_SCALES, SCALE_SIDES, TILE_TOKENS
 
 
 class Painted:
@@ -40,7 +34,8 @@ class Painted:
         self._appeal_NLI = torch.empty((num_frames, NUM_SCALES, TILE_TOKENS), device=device)
         self._level_NI = torch.empty(shape, dtype=torch.int64, device=device)
         # what is left open depends on a count alone: a table, in which every choice has its place
-        counts_C1 = torch.arange(1 + int(network.halves_I.max()), device=device)[:, None]
+        most = HALVES // SCALE_SIDES[0] ** 2
+        counts_C1 = torch.arange(1 + most, device=device)[:, None]
         self._open_CI = network.openness(counts_C1.expand(-1, TILE_TOKENS).float())
         self._first_I = torch.arange(TILE_TOKENS, device=device)
         self._last_I = self._first_I + TILE_TOKENS * network.halves_I.long()
