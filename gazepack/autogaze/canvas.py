@@ -126,9 +126,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm: nn.LayerNorm = nn.LayerNorm(width)
-        self.conv: nn.Conv2d = nn.Conv2d(width, width, 3, padding=1)
-        self.out_proj: nn.Conv2d = nn.Conv2d(width, width, 1)
+        self.norm = nn.LayerNorm(width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.out_proj = nn.Conv2d(width, width, 1)
 
     def forward(self, x_NDGG: Tensor) -> Tensor:
         """Return the stream after this block."""
@@ -143,12 +143,12 @@ class CanvasEncoder(nn.Module):
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         widths = (6, width // 4, width // 2, width)
-        self.steps: nn.ModuleList = nn.ModuleList(
+        self.steps = nn.ModuleList(
             nn.Conv2d(before, after, side, stride=side)
             for before, after, side in zip(widths, widths[1:], (4, 2, 2), strict=False)
         )
-        self.blocks: nn.ModuleList = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
-        self.norm: nn.LayerNorm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, pixels_N6SS: Tensor) -> Tensor:
         """Return the cells, N x C x D."""
@@ -186,17 +186,17 @@ class CanvasNetwork(nn.Module):
         super().__init__()
         self.config = config
         width, num_at_once = config.decoder.hidden_size, config.decoder.num_multi_token_pred
-        self.encoder: CanvasEncoder = CanvasEncoder(width, config.vision.depth)
-        self.patch_proj: nn.Linear = nn.Linear(width, width)
-        self.patch_kind: nn.Embedding = nn.Embedding(NUM_SCALES, width)
-        self.appeal_proj: nn.Linear = nn.Linear(width, NUM_SCALES * _NUM_LEVELS)
-        self.appeal_scale: nn.Parameter = nn.Parameter(torch.tensor(1.5))
-        self.open_weight: nn.Parameter = nn.Parameter(torch.ones(NUM_SCALES))
-        self.error_proj: nn.Linear = nn.Linear(width, ERRORS * 4)
-        self.token_proj: nn.Linear = nn.Linear(width, width)
-        self.connector: Connector = Connector(width)
-        self.gaze_decoder: GazeDecoder = GazeDecoder(config.decoder)
-        self.loss_bias: nn.Parameter = nn.Parameter(torch.zeros(num_at_once))
+        self.encoder = CanvasEncoder(width, config.vision.depth)
+        self.patch_proj = nn.Linear(width, width)
+        self.patch_kind = nn.Embedding(NUM_SCALES, width)
+        self.appeal_proj = nn.Linear(width, NUM_SCALES * _NUM_LEVELS)
+        self.appeal_scale = nn.Parameter(torch.tensor(1.5))
+        self.open_weight = nn.Parameter(torch.ones(NUM_SCALES))
+        self.error_proj = nn.Linear(width, ERRORS * 4)
+        self.token_proj = nn.Linear(width, width)
+        self.connector = Connector(width)
+        self.gaze_decoder = GazeDecoder(config.decoder)
+        self.loss_bias = nn.Parameter(torch.zeros(num_at_once))
         for name, values in _geometry().items():
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
 

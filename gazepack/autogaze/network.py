@@ -33,7 +33,7 @@ class RMSNorm(nn.Module):
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
-        self.weight: nn.Parameter = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,10 +86,10 @@ class Attention(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.num_heads: int = config.num_attention_heads
-        self.q_proj: nn.Linear = nn.Linear(width, width, bias=False)
-        self.k_proj: nn.Linear = nn.Linear(width, width, bias=False)
-        self.v_proj: nn.Linear = nn.Linear(width, width, bias=False)
-        self.o_proj: nn.Linear = nn.Linear(width, width, bias=False)
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
 
     def forward(
         self, x_BND: Tensor, rope: KeyValue, mask_B1NM: Tensor | None, past: KeyValue | None
@@ -116,15 +116,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.gate_proj: nn.Linear = nn.Linear(
-            config.hidden_size, config.intermediate_size, bias=False
-        )
-        self.up_proj: nn.Linear = nn.Linear(
-            config.hidden_size, config.intermediate_size, bias=False
-        )
-        self.down_proj: nn.Linear = nn.Linear(
-            config.intermediate_size, config.hidden_size, bias=False
-        )
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated projection, of the shape of x."""
@@ -137,10 +131,10 @@ class Layer(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.input_layernorm: RMSNorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn: Attention = Attention(config)
-        self.post_attention_layernorm: RMSNorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp: MLP = MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
 
     def forward(
         self, x_BND: Tensor, rope: KeyValue, mask_B1NM: Tensor | None, past: KeyValue | None
@@ -157,11 +151,9 @@ class Llama(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens: nn.Embedding = nn.Embedding(VOCABULARY, config.hidden_size)
-        self.layers: nn.ModuleList = nn.ModuleList(
-            Layer(config) for _ in range(config.num_hidden_layers)
-        )
-        self.norm: RMSNorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.embed_tokens = nn.Embedding(VOCABULARY, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
         self,
@@ -195,13 +187,9 @@ class GazeDecoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.num_at_once: int = config.num_multi_token_pred
-        self.model: Llama = Llama(config)
-        self.lm_head: nn.Linear = nn.Linear(
-            config.hidden_size, VOCABULARY * self.num_at_once, bias=False
-        )
-        self.task_loss_prediction_head: nn.Linear = nn.Linear(
-            config.hidden_size, self.num_at_once, bias=False
-        )
+        self.model = Llama(config)
+        self.lm_head = nn.Linear(config.hidden_size, VOCABULARY * self.num_at_once, bias=False)
+        self.task_loss_prediction_head = nn.Linear(config.hidden_size, self.num_at_once, bias=False)
 
     def heads(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits, ... x K x V, and predicted losses, ... x K, of hidden states, ... x D."""
@@ -217,9 +205,7 @@ class CausalConv(nn.Module):
         width, time = config.hidden_dim, config.trunk_temporal_kernel_size
         side = config.trunk_spatial_kernel_size
         self.num_past: int = time - 1
-        self.conv3d: nn.Conv3d = nn.Conv3d(
-            width, width, (time, side, side), padding=(0, side // 2, side // 2)
-        )
+        self.conv3d = nn.Conv3d(width, width, (time, side, side), padding=(0, side // 2, side // 2))
 
     def forward(self, x_BDTHW: Tensor) -> Tensor:
         """Return the convolved clip; frames before the first count as zero."""
@@ -232,10 +218,10 @@ class VisionModel(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         width, side = config.hidden_dim, config.kernel_size
-        self.temporal_conv: nn.Conv3d = nn.Conv3d(3, width, (1, side, side), stride=(1, side, side))
-        self.norm: nn.LayerNorm = nn.LayerNorm(width)
-        self.blocks: nn.ModuleList = nn.ModuleList(CausalConv(config) for _ in range(config.depth))
-        self.out_proj: nn.Conv3d = nn.Conv3d(width, config.out_dim, 1)
+        self.temporal_conv = nn.Conv3d(3, width, (1, side, side), stride=(1, side, side))
+        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(CausalConv(config) for _ in range(config.depth))
+        self.out_proj = nn.Conv3d(width, config.out_dim, 1)
 
     def forward(self, frames_BT3HW: Tensor) -> Tensor:
         """Return the cells of normalised frames, B x T x 196 x D."""
@@ -252,7 +238,7 @@ class Connector(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.pos_embed: nn.Parameter = nn.Parameter(torch.randn(CELLS, width))
+        self.pos_embed = nn.Parameter(torch.randn(CELLS, width))
 
     def forward(self, cells_BTCD: Tensor) -> Tensor:
         """Return the cells with their positions added."""
@@ -265,9 +251,9 @@ class AutoGazeNetwork(nn.Module):
     def __init__(self, config: AutoGazeConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision_model: VisionModel = VisionModel(config.vision)
-        self.connector: Connector = Connector(config.gaze_model_config.connector_config.hidden_dim)
-        self.gaze_decoder: GazeDecoder = GazeDecoder(config.decoder)
+        self.vision_model = VisionModel(config.vision)
+        self.connector = Connector(config.gaze_model_config.connector_config.hidden_dim)
+        self.gaze_decoder = GazeDecoder(config.decoder)
 
     def cells(self, frames_BT3HW: Tensor) -> Tensor:
         """Return the vision tokens of normalised frames (`pixels.normalise`), B x T x 196 x D."""

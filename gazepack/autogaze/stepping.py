@@ -46,7 +46,7 @@ class Group:
     ) -> None:
         config, device = decoder.config, decoder.device
         self.num_rows = num_rows
-        self.cache: KeyValueCache = KeyValueCache(
+        self.cache = KeyValueCache(
             config,
             num_rows=num_rows,
             room=room,
@@ -54,8 +54,8 @@ class Group:
             dtype=decoder.dtype,
             stride=stride,
         )
-        self.taking: Taking = Taking(num_rows, config.num_multi_token_pred, device=device)
-        self.recorder: Recorder = Recorder(device, is_on=graphs and device.type == "cuda")
+        self.taking = Taking(num_rows, config.num_multi_token_pred, device=device)
+        self.recorder = Recorder(device, is_on=graphs and device.type == "cuda")
         self.heads_B: Tensor = decoder.no_heads(num_rows)
         """What the network says behind the last token of each row."""
         self.frozen_B: Tensor | None = None

@@ -75,7 +75,7 @@ class Llava:
                 remedy="give one that takes a single vision_feature_layer",
             )
         self.model = model
-        self.encoder: GazedEncoder = GazedEncoder(
+        self.encoder = GazedEncoder(
             model.model.vision_tower,
             attention=attention,
             window_tiles=window_tiles,
@@ -143,7 +143,7 @@ class Qwen:
                 remedy="leave out attention, window_tiles and kernel",
             )
         self.model = model
-        self.encoder: GazedQwenTower = GazedQwenTower(model.model.visual, mean=mean, std=std)
+        self.encoder = GazedQwenTower(model.model.visual, mean=mean, std=std)
         self._is_qwen3 = model.config.model_type == "qwen3_vl"
 
     @property

@@ -38,7 +38,7 @@ class HubBackbone:
         model.set_attn_implementation(IMPLEMENTATION)
         self.model: nn.Module = model
         self._parts = model
-        self.patch_size: int = int(model.config.patch_size)
+        self.patch_size = int(model.config.patch_size)
 
     @property
     def layers(self) -> Sequence[nn.Module]:

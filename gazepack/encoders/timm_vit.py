@@ -38,7 +38,7 @@ class TimmBackbone:
             )
         self.model: nn.Module = model
         self._parts = model
-        self.patch_size: int = int(height)
+        self.patch_size = int(height)
         config = model.pretrained_cfg if hasattr(model, "pretrained_cfg") else {}
         self.mean: Colour = tuple(config.get("mean", (0.5, 0.5, 0.5)))
         self.std: Colour = tuple(config.get("std", (0.5, 0.5, 0.5)))

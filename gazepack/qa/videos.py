@@ -32,9 +32,7 @@ class PackedVideos:
     def __init__(self, uri: str, **dials: Any) -> None:
         directory = DatasetDirectory.open(uri)
         self.uri: str = uri
-        self.selector: str = str(
-            directory.info.provenance.get("selector", {}).get("name", "unknown")
-        )
+        self.selector = str(directory.info.provenance.get("selector", {}).get("name", "unknown"))
         self._dataset = GazeDataset(uri, batch_size=1, shuffle=False, rank=0, world_size=1, **dials)
         index = directory.read_index().select(["id", "key", "start_seconds", "window"])
         self._keys: dict[str, list[str]] = defaultdict(list)

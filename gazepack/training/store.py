@@ -73,7 +73,7 @@ class Store:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, settings: dict[str, Any]) -> None:
-        self.folder: Path = Path(folder)
+        self.folder = Path(folder)
         self._settings = settings
 
     def save(self, state: TrainingState) -> None:
