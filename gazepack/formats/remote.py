@@ -4,7 +4,7 @@ Every request to an object store goes through `persistently`: throttling, server
 connections and answers cut short are tried again, first by the client (each part of an upload by itself, four
 times), then here, with growing pauses, for about `GAZEPACK_RETRY_SECONDS` (60) in all. An S3 that says nothing
 at all is given a quarter of that each time. What will not change by waiting is not tried again: a missing file,
-a missing permission, missing credentials.
+a missing permission, missing credentials. A web server has the same patience as an S3.
 
 Credentials and endpoints come from the client's own places (environment, profile, role of the machine) and
 are never looked at here; an address that carries a secret in itself is shown without it by `without_secrets`.
@@ -79,10 +79,16 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         ValueError: no such kind of storage.
         ImportError: its client is not installed.
     """
+    silence = max(LEAST_SILENCE_SECONDS, _patience_seconds() / CLIENT_TRIES**2)
+    if uri.startswith(("http://", "https://")):
+        from aiohttp import ClientTimeout
+
+        timeout = ClientTimeout(total=None, sock_connect=silence, sock_read=silence)
+        fs, path = url_to_fs(uri, use_listings_cache=False, client_kwargs={"timeout": timeout})
+        return fs, path
     if not uri.startswith(("s3://", "s3a://")):
         fs, path = url_to_fs(uri, use_listings_cache=False)
         return fs, path
-    silence = max(LEAST_SILENCE_SECONDS, _patience_seconds() / CLIENT_TRIES**2)
     config = {
         "retries": {"mode": "standard", "total_max_attempts": CLIENT_TRIES},
         "connect_timeout": silence,

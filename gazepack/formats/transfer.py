@@ -137,7 +137,7 @@ class Transfer:
             except DatasetError as error:
                 if not self._drops:
                     raise
-                self.dropped.append(Problem(place=error.place, problem=error.problem))
+                self.dropped.append(Problem.of(error))
                 failures.append(_failure(row, error))
                 continue
             if not self.target.info.stores_patches:
@@ -173,7 +173,7 @@ class Transfer:
         except DatasetError as error:
             if not self._drops:
                 raise
-            self.dropped.append(Problem(place=error.place, problem=error.problem))
+            self.dropped.append(Problem.of(error))
             return []
         return rows
 
@@ -191,7 +191,7 @@ class Transfer:
                 except DatasetError as error:
                     if not self._drops:
                         raise
-                    self.dropped.append(Problem(place=error.place, problem=error.problem))
+                    self.dropped.append(Problem.of(error))
                     continue
                 column = pa.array([number] * table.num_rows, type=_SOURCE.type)
                 tables.append(table.add_column(0, _SOURCE, column))

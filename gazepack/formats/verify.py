@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 from zlib_ng import zlib_ng
@@ -38,6 +38,13 @@ class Problem:
     problem: str
     """What is wrong."""
 
+    @classmethod
+    def of(cls, error: DatasetError, place: str = "") -> Self:
+        """Return the problem of an error, whose own place is the better one."""
+        if not error.place:
+            return cls(place=place, problem=error.problem)
+        return cls(place=error.place, problem=error.problem.removeprefix(f"{error.place}: "))
+
     def __str__(self) -> str:
         return f"{self.place}: {self.problem}"
 
@@ -61,7 +68,7 @@ def verify_shard(directory: DatasetDirectory, number: int) -> list[Problem]:
         container, codec = directory.info.make_container(), directory.info.make_codec()
         head = container.head(directory.storage, name, codec=codec)
     except DatasetError as error:
-        return [_from_error(error, directory.index_name(number))]
+        return [Problem.of(error, directory.index_name(number))]
     problems = list(_index(directory, number, table.drop_columns("shard"), facts))
     sha256 = hashlib.sha256(head)
     position = len(head)
@@ -74,7 +81,7 @@ def verify_shard(directory: DatasetDirectory, number: int) -> list[Problem]:
         try:
             stored = directory.read_stored(row)
         except DatasetError as error:
-            problems.append(_from_error(error, place))
+            problems.append(Problem.of(error, place))
             continue
         sha256.update(stored)
         problems += _sample(directory, row, stored)
@@ -96,13 +103,6 @@ def _index(
         yield Problem(place=name, problem="its bytes are not those that its rows give")
     if facts.dataset_sha256 not in (None, directory.sha256):
         yield Problem(place=INFO_NAME, problem=f"its SHA-256 is not {facts.dataset_sha256}")
-
-
-def _from_error(error: DatasetError, place: str) -> Problem:
-    """Return the problem of an error, whose own place is the better one."""
-    if not error.place:
-        return Problem(place=place, problem=error.problem)
-    return Problem(place=error.place, problem=error.problem.removeprefix(f"{error.place}: "))
 
 
 def _end(
@@ -153,7 +153,7 @@ def _sample(directory: DatasetDirectory, row: Mapping[str, Any], stored: Stored)
             kind=Sample,
         )
     except DatasetError as error:
-        return [*problems, _from_error(error, place)]
+        return [*problems, Problem.of(error, place)]
     return problems + list(_row(row, sample, stored, place))
 
 
@@ -177,7 +177,7 @@ def _failures(directory: DatasetDirectory, number: int, facts: ShardFacts) -> It
         data = directory.storage.read_bytes(name)
         table = failures_from_bytes(data, place=name)
     except DatasetError as error:
-        yield _from_error(error, name)
+        yield Problem.of(error, name)
         return
     if not is_as_written(data, failures_again(data, place=name)):
         yield Problem(place=name, problem="its bytes are not those that its rows give")

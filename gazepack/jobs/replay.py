@@ -145,8 +145,7 @@ def verify_totals(directory: DatasetDirectory) -> Iterator[Problem]:
         present = set(_parts(directory.read_index(), "window"))
         present |= set(_parts(directory.failures(), "window"))
     except DatasetError as error:
-        problem = error.problem.removeprefix(f"{error.place}: ")
-        yield Problem(place=error.place or f"run/{LISTING}", problem=problem)
+        yield Problem.of(error, f"run/{LISTING}")
         return
     planned = set(_parts(listing, "first_clip"))
     missing = {id for id, _ in planned - present}

@@ -126,7 +126,10 @@ def test_repair_copies_what_is_whole(dataset: Path, tmp_path: Path, capsys: Capt
     shard.write_bytes(data)
     out = str(tmp_path / "out")
     assert run(["verify", str(damaged), "--repair", out]) == 4
-    assert "2 samples copied, 1 left out" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "2 samples copied, 1 left out" in told
+    (line,) = [line for line in told.splitlines() if line.startswith("left out: ")]
+    assert line.count("shards/000000.tar") == 1
     assert shard.read_bytes() == data
     assert run(["verify", out]) == 0
     capsys.readouterr()

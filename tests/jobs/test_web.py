@@ -1,6 +1,7 @@
 """Videos on web servers: found, missing, and out of reach."""
 
 import http.server
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gazepack.errors import VideoError
+from gazepack.errors import SourceError, VideoError
 from gazepack.jobs.clips import Clip, clips_of_segment
 from gazepack.jobs.segment import Segment
 from gazepack.jobs.settings import PackSettings
+from gazepack.jobs.sources import list_sources
 from gazepack.video import write_video
 from gazepack.video.scenes import objects
 
@@ -94,3 +96,13 @@ def test_a_server_that_is_away_is_called_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("GAZEPACK_RETRY_SECONDS", "0")
     with pytest.raises(VideoError, match=r"Cannot connect to host.*; check the address"):
         clips("http://127.0.0.1:9/a.mp4")
+
+
+def test_a_web_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing does not wait for ever on a server that takes the connection and then is silent."""
+    monkeypatch.setenv("GAZEPACK_RETRY_SECONDS", "0.1")
+    monkeypatch.setattr("gazepack.formats.remote.LEAST_SILENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/a.mp4"
+        with pytest.raises(SourceError, match="holds no video, or does not answer"):
+            list_sources([address])
