@@ -4,7 +4,7 @@ They are settings of the process, so what is set here is set back.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -14,16 +14,19 @@ _HAS_PRECISIONS = hasattr(_cudnn, "conv")
 """Since 2.9; the ways of before fail once somebody has used the new one."""
 
 
-def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context in which convolutions on CUDA are not rounded to TF32.
+@contextmanager
+def exact_convolutions(device: torch.device) -> Iterator[None]:
+    """Within, convolutions on CUDA are not rounded to TF32, and how they are done is not found out by a race.
 
     PyTorch rounds them by default, unlike its matrix products, and ids would differ.
     """
-    if device.type != "cuda":
-        return nullcontext()
-    if not _HAS_PRECISIONS:
-        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    return _set(_cudnn.conv, "fp32_precision", "ieee")
+    with ExitStack() as stack:
+        if device.type == "cuda" and _HAS_PRECISIONS:
+            stack.enter_context(_set(_cudnn, "benchmark", value=False))
+            stack.enter_context(_set(_cudnn.conv, "fp32_precision", value="ieee"))
+        elif device.type == "cuda":
+            stack.enter_context(_cudnn.flags(enabled=True, allow_tf32=False))
+        yield
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def exact_products() -> Iterator[None]:
     with ExitStack() as stack:
         if _HAS_PRECISIONS:
             for backend in (torch.backends.cuda, torch.backends.mkldnn):
-                stack.enter_context(_set(backend.matmul, "fp32_precision", "ieee"))
+                stack.enter_context(_set(backend.matmul, "fp32_precision", value="ieee"))
         else:
             stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
@@ -43,7 +46,7 @@ def exact_products() -> Iterator[None]:
 
 
 @contextmanager
-def _set(owner: Any, name: str, value: str) -> Iterator[None]:
+def _set(owner: Any, name: str, *, value: object) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -229,7 +229,6 @@ class PretendedCuda:
             "_lazy_init": None,
             "current_device": 0,
             "device_count": self.device.index + 1,
-            "get_device_capability": (9, 0),
             "get_device_name": "pretended",
             "is_available": True,
             "is_bf16_supported": True,
