@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from gazepack.formats import DatasetDirectory
 from gazepack.loader import Batch, GazeDataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+ROOT = Path(__file__).parents[2]
 CONTAINERS = ("webdataset", "arrow")
 FAULTS = ("500", "503", "reset", "cut")
 
@@ -176,6 +178,27 @@ def test_another_number_of_workers_goes_on_by_the_batches_state(
     resumed = stateful(packed, num_workers)
     resumed.dataset.load_state_dict(used[-1].state)
     assert_same(used + list(resumed), expected)
+
+
+@pytest.mark.parametrize("package", ["torchdata", "datasets"])
+@pytest.mark.filterwarnings("ignore")  # of the packages, about themselves
+def test_the_documents_show_code_that_runs(
+    package: str,
+    make_dataset: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The blocks of docs/loader.md that need a package which is no dependency run as they are printed."""
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    for container, name in (("webdataset", "packed"), ("arrow", "packed-arrow")):
+        uri = make_dataset([[2], [3]], container=container, name=name)
+    monkeypatch.chdir(Path(uri).parent)
+    block = re.compile(rf"<!-- not run: {package} is not.*?-->\n```python\n(.*?)```", re.DOTALL)
+    (code,) = block.findall((ROOT / "docs" / "loader.md").read_text())
+    exec(compile(code.replace("num_workers=8", "num_workers=1"), package, "exec"), {})
+    if package == "datasets":
+        printed = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+        assert printed == [["s0000", "2"], ["s0001", "3"]] * 2
 
 
 def test_hugging_face_datasets_reads_the_shards(packed: str) -> None:
