@@ -22,6 +22,7 @@ INFO_NAME = "dataset.json"
 MOST_DEPTH = 64
 """How deep the provenance may nest."""
 _NOT_COMPARED = frozenset({"writer"})
+_RESTORE = "restore it from a copy: nothing changes it once it is written"
 
 
 class DatasetInfo(BaseModel):
@@ -109,7 +110,7 @@ class DatasetInfo(BaseModel):
         try:
             value = parse_json(data)
         except DatasetError as error:
-            raise DatasetError(error.problem, place=place) from error
+            raise DatasetError(error.problem, place=place, remedy=_RESTORE) from error
         if not isinstance(value, dict) or value.get("format") != "gazepack":
             raise DatasetError('it does not say "format": "gazepack"', place=place)
         version = value.get("format_version")
@@ -123,7 +124,7 @@ class DatasetInfo(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise DatasetError(describe(error), place=place) from error
+            raise DatasetError(describe(error), place=place, remedy=_RESTORE) from error
 
     def differences(self, other: Self) -> list[str]:
         """Return what differs, one line a setting, our value first; `writer` is not compared."""

@@ -74,6 +74,12 @@ def test_garbage_is_damage(data):
         DatasetInfo.from_json(data)
 
 
+def test_a_file_that_was_cut_short_has_a_remedy(info):
+    """The error says where the file can be had again."""
+    with pytest.raises(DatasetError, match=r"^dataset\.json: .*; restore it from a copy"):
+        DatasetInfo.from_json(info.to_json()[:-40])
+
+
 def test_provenance_that_is_not_json_is_refused():
     """NaN cannot be stored, so it cannot be asked for."""
     with pytest.raises(ValidationError, match="cannot be written as JSON"):

@@ -76,8 +76,10 @@ def opening(uri: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
+        is_s3 = uri.startswith(("s3:", "s3a:"))
         raise UsageError(
-            f"{uri!r} cannot be opened ({error})", remedy="for S3: pip install 'gazepack[s3]'"
+            f"{uri!r} cannot be opened ({error})",
+            remedy="pip install 'gazepack[s3]'" if is_s3 else "install the package that it names",
         ) from error
     except ValueError as error:
         raise UsageError(
