@@ -9,7 +9,6 @@ import tempfile
 import uuid
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from gazepack.errors import DatasetError, StorageError, UsageError
@@ -132,17 +131,13 @@ def test_an_unknown_kind_of_storage_is_one_line():
         open_storage("")
 
 
-@pytest.mark.parametrize(
-    ("uri", "remedy"),
-    [("gs://bucket/x", "install the package that it names"), ("s3://b/x", r"'gazepack\[s3\]'")],
-)
-def test_a_client_that_is_not_installed_is_one_line(monkeypatch, uri, remedy):
-    """The error names the package, and how it comes with gazepack if it does."""
-    for module in ("gcsfs", "s3fs"):
-        monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
-    with pytest.raises(UsageError, match=rf"'{uri}' cannot be opened \(.*(gcsfs|s3fs).*{remedy}"):
-        open_storage(uri)
+def test_a_client_that_is_not_installed_is_one_line(monkeypatch):
+    """The error names the package and says to install it."""
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(
+        UsageError, match=r"'gs://b/x' cannot be opened \(.*gcsfs.*\); install the package"
+    ):
+        open_storage("gs://b/x")
 
 
 def test_a_uri_that_lost_a_slash_is_no_folder():
