@@ -160,10 +160,9 @@ def test_threads_take_turns(canvas_network: Any, clips: Tensor) -> None:
         assert_alike(found[row], expected[row : row + 1])
 
 
-@pytest.mark.parametrize("name", ["tiny_network", "canvas_network"])
-def test_running_out_of_memory(name: str, clips: Tensor, request: pytest.FixtureRequest) -> None:
+def test_running_out_of_memory(canvas_network: Any, clips: Tensor) -> None:
     """Groups are halved until they fit, recorded and replayed at that size, and nothing is lost."""
-    network = request.getfixturevalue(name)
+    network = canvas_network
     expected = AutoGaze(network).gaze(clips, gazing_ratio=0.05)
     with PretendedCuda() as cuda:
         model = AutoGaze(network, device="cuda", memory_bytes=2**40)

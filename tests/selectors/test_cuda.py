@@ -71,6 +71,7 @@ def test_gazing_is_that_of_the_cpu(clips: ClipBatch, canvas_config: AutoGazeConf
         "loss_threshold": -21.0,
         "stops_at_bound": True,
     }
+    clips = clips.part(range(1, 2))
     expected = choose(Gazing(AutoGaze(network), **settings), clips, min_psnr=22.0)
     there = Gazing(AutoGaze(network, device="cuda"), **settings)
     for _ in range(3):

@@ -30,7 +30,7 @@ NTP = ("--frames-per-step", "1", "--accumulate", "2", "--workers", "0")
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """One short video."""
-    write_video(tmp_path / "film.mp4", objects(64, 64, 2), fps=6)
+    write_video(tmp_path / "film.mp4", objects(64, 64, 1), fps=6)
     return tmp_path / "film.mp4"
 
 
