@@ -116,13 +116,14 @@ def test_pack_without_source_goes_on(out: Path, said: Said) -> None:
 def test_pack_without_source_takes_the_settings_of_the_run(source: Path, tmp_path: Path) -> None:
     """Nothing has to be remembered; settings that are given are compared with those of the run."""
     out = tmp_path / "out"
+    pack = ["pack", "--out", str(out), "--executor", "serial"]
     options = ["--selector", "greedy", "--min-psnr", "26", "--codec", "zstd", "--fps", "2"]
-    assert run(["pack", str(source), "--out", str(out), *options, "--samples-per-shard", "1"]) == 3
+    assert run([*pack, str(source), *options, "--samples-per-shard", "1"]) == 3
     before = (out / "index" / "000001.parquet").read_bytes()
     (out / "index" / "000001.parquet").unlink()
-    assert run(["pack", "--out", str(out)]) == 3
+    assert run(pack) == 3
     assert (out / "index" / "000001.parquet").read_bytes() == before
-    assert run(["pack", "--out", str(out), *options]) == 2
+    assert run([*pack, *options]) == 2
 
 
 def test_pack_without_source_needs_a_run(tmp_path: Path, capsys: Capture) -> None:
