@@ -245,7 +245,9 @@ def _check_begun(out: str) -> None:
 def _check_model_is_known(directory: DatasetDirectory, model: str | None) -> None:
     """Refuse to take the network in the package for another one, whose settings mean nothing to it."""
     packed_with = directory.info.provenance.get("model_sha256")
-    if model is None and packed_with not in (None, AutoGaze.bundled().sha256):
+    if model is not None or packed_with is None:
+        return
+    if packed_with != AutoGaze.bundled().sha256:
         raise UsageError(
             f"{directory.uri!r} was packed with model {packed_with}, which is not the one in the package",
             remedy="give the same checkpoint with --model",
