@@ -1,10 +1,5 @@
-"""A gloo group of processes that train an encoder on a dataset: run by `test_ddp.py`, writes a file each.
+"""A gloo group of processes that train an encoder on a dataset: run by `test_ddp.py`, writes a file each."""
 
-The processes are forked after the imports, which take longest, and before anything has a thread.
-"""
-
-import multiprocessing
-import sys
 from pathlib import Path
 
 import torch
@@ -18,7 +13,7 @@ from gazepack.loader import GazeDataset
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
 
 
-def train(uri: str, folder: str, rank: int, world_size: int) -> None:
+def train(rank: int, world_size: int, uri: str, folder: str) -> None:
     """Train for two epochs as docs/encoders.md says, and keep the weights and the samples of each step."""
     torch.set_num_threads(1)
     torch.manual_seed(rank)
@@ -40,21 +35,3 @@ def train(uri: str, folder: str, rank: int, world_size: int) -> None:
     torch.distributed.destroy_process_group()
     weights = torch.cat([weight.detach().flatten() for weight in encoder.parameters()])
     torch.save({"weights": weights, "samples": counts}, Path(folder, f"{rank}.pt"))
-
-
-def main(uri: str, folder: str, world_size: int) -> int:
-    """Run all ranks and return the number of those that failed."""
-    context = multiprocessing.get_context("fork")
-    ranks = [
-        context.Process(target=train, args=(uri, folder, rank, world_size))
-        for rank in range(world_size)
-    ]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join()
-    return sum(process.exitcode != 0 for process in ranks)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

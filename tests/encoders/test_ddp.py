@@ -1,10 +1,9 @@
 """An encoder in a process group, as docs/encoders.md shows it."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from ranks import run_ranks
 
 import gazepack
 from gazepack.video import write_video
@@ -21,14 +20,7 @@ def test_ranks_keep_the_same_weights(tmp_path: Path) -> None:
     gazepack.pack(
         str(videos), uri, selector="random", gazing_ratio=0.05, patch_size=4, fit="square"
     )
-    script = Path(__file__).with_name("ddp_ranks.py")
-    done = subprocess.run(
-        [sys.executable, script, uri, str(tmp_path), "2"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(Path(__file__).with_name("ddp_ranks.py"), 2, uri, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert first["weights"].equal(second["weights"])
     assert sorted([first["samples"], second["samples"]]) == [[1, 0, 1, 0], [1, 1, 1, 1]]

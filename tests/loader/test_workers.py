@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ranks import run_ranks
 from torch.utils.data import DataLoader
 
 from gazepack.errors import DatasetError, UsageError
@@ -157,12 +156,7 @@ def test_process_groups_take_equal_steps(
     """An all-reduce at every step ends without a hang: uneven shards, and more readers than shards."""
     uri = make_dataset(counts(45), per_shard=32)
     assert len(list(Path(uri, "shards").iterdir())) == 2
-    script = Path(__file__).with_name("ddp_ranks.py")
-    arguments = [uri, str(tmp_path), str(world_size), str(num_workers)]
-    done = subprocess.run(
-        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(Path(__file__).with_name("ddp_ranks.py"), world_size, uri, tmp_path, num_workers)
     told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world_size)]
     assert len({rank["steps"] for rank in told}) == 1
     assert all(rank["steps"] == rank["planned"] > 1 for rank in told)
